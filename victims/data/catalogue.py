@@ -200,3 +200,13 @@ _ENTRIES = (
 CATALOGUE: Mapping[str, Entry] = {known.name: known for known in _ENTRIES}
 NAMES = tuple(CATALOGUE)
 """Every data set that :func:`victims.data.load` knows."""
+
+INPUT_SHAPES: Mapping[str, tuple[int, int, int]] = {
+    "mnist": (1, 28, 28),
+    "fashion_mnist": (1, 28, 28),
+    "cifar10": (3, 32, 32),
+    "cifar100": (3, 32, 32),
+    "tiny_imagenet": (3, 64, 64),
+    "digits": (1, 28, 28),
+}
+"""(C, H, W) of each data set, for whoever must know it before the images are there."""

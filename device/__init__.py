@@ -1,0 +1,1 @@
+"""Boards: ways to start the agent. One framed protocol reaches all of them."""

@@ -1,0 +1,108 @@
+/*
+ * What the agent speaks on stdin and stdout. Little-endian; a frame is a header and `bytes` bytes of body.
+ *
+ * The host asks, one frame at a time, and waits; every answer carries the number of its request. The answer's type is
+ * the request's with LB_FRAME_ANSWER set, or LB_FRAME_ERROR. After an error the agent waits for the next request,
+ * except that it exits when it can no longer tell where a frame begins. At the end of stdin it exits.
+ */
+#ifndef LB_AGENT_PROTOCOL_H
+#define LB_AGENT_PROTOCOL_H
+
+#include <stdint.h>
+
+#define LB_FRAME_MAGIC 0x3146424Cu /* "LBF1" */
+#define LB_FRAME_VERSION 1u
+#define LB_FRAME_MAX_BYTES 67108864u /* of a body, in either direction */
+#define LB_FRAME_ANSWER 0x8000u
+#define LB_FRAME_ERROR 0xFFFFu
+#define LB_MAX_ROUNDS 1000000u
+
+enum lb_frame_type {
+	LB_FRAME_HELLO = 1,     /* () -> lb_hello */
+	LB_FRAME_LOAD = 2,      /* lb_load -> (); a deployment that was loaded before is dropped */
+	LB_FRAME_LOAD_DATA = 3, /* the public file's next bytes -> (), after the last ones lb_loaded, lb_crossing[] */
+	LB_FRAME_INFER = 4,     /* lb_infer, images -> one answer an image: lb_result, output, boundary tensors */
+	LB_FRAME_TIME = 5,      /* lb_time, one image -> lb_time, uint64 total_ns[], invoke_ns[], noop_ns[] */
+	LB_FRAME_STATS = 6,     /* () -> lb_stats */
+	LB_FRAME_QUIT = 7,      /* () -> (), then the agent exits */
+};
+
+enum lb_agent_error {
+	LB_AGENT_PROTOCOL = 1,   /* a frame that breaks the rules above */
+	LB_AGENT_STATE = 2,      /* nothing is loaded */
+	LB_AGENT_MODEL = 3,      /* the public file is wrong; detail: enum lb_error */
+	LB_AGENT_MEMORY = 4,     /* the normal world is out of memory */
+	LB_AGENT_TEE_MEMORY = 5, /* the secure world is */
+	LB_AGENT_TEE_DEAD = 6,   /* the secure world is gone */
+	LB_AGENT_TEE = 7,        /* any other refusal of the secure world; detail: its TEEC_Result */
+	LB_AGENT_SEALED = 8,     /* the sealed file is missing, wrong or another deployment's; detail: enum lb_error */
+};
+
+struct lb_frame {
+	uint32_t magic;
+	uint16_t version;
+	uint16_t type;
+	uint32_t request; /* chosen by the host, repeated in the answer */
+	uint32_t bytes;
+};
+
+/* Then the text, not terminated. */
+struct lb_failure {
+	uint32_t code; /* enum lb_agent_error */
+	uint32_t detail;
+};
+
+struct lb_hello {
+	uint32_t protocol_version;
+	uint32_t model_version;
+	uint32_t frame_max_bytes;
+	uint32_t pid;
+};
+
+struct lb_load {
+	uint32_t public_bytes;
+	uint32_t has_sealed; /* 1: the secure world holds a sealed file of the same model id */
+};
+
+struct lb_loaded {
+	uint32_t input_rank;
+	uint32_t input_dims[4]; /* unused ones 1 */
+	uint32_t n_classes;
+	uint32_t policy; /* enum lb_policy: what the answers are */
+	uint32_t n_crossings;
+};
+
+/* A tensor that crosses the boundary in every query; in the order of crossing. The answer itself is not among them. */
+struct lb_crossing {
+	uint32_t step;      /* segment of the public file */
+	uint32_t from_tee;  /* 0: into the secure world, 1: out of it */
+	uint32_t index;     /* among the step's inputs or outputs */
+	uint32_t rank;
+	uint32_t dims[4];
+};
+
+struct lb_infer {
+	uint32_t n_images;
+	uint32_t boundary; /* 1: return the tensors that crossed, too */
+};
+
+struct lb_result {
+	uint32_t output_bytes; /* float[n_classes], or one uint32 for LB_POLICY_LABEL */
+	uint32_t boundary_bytes;
+};
+
+struct lb_time {
+	uint32_t rounds; /* 1 .. LB_MAX_ROUNDS */
+	uint32_t noops;  /* 0 .. LB_MAX_ROUNDS; answered with 0 when nothing is sealed */
+};
+
+struct lb_stats {
+	uint64_t switches_per_query;
+	uint64_t bytes_to_tee; /* per query, as is the next */
+	uint64_t bytes_from_tee;
+	uint64_t ree_bytes;
+	uint64_t tee_peak_bytes;
+	uint64_t tee_limit_bytes; /* 0: not known to the agent */
+};
+
+#endif

@@ -1,0 +1,44 @@
+/* A loaded deployment and the queries it answers. */
+#ifndef LB_AGENT_DEPLOYMENT_H
+#define LB_AGENT_DEPLOYMENT_H
+
+#include "agent_protocol.h"
+#include "failure.h"
+#include "lb_runtime.h"
+#include "tee.h"
+
+struct deployment {
+	unsigned char *file; /* the public one */
+	size_t file_bytes, received;
+	int has_sealed;
+	int is_ready;
+	struct lb_model model;
+	void *arena, *scratch;
+	struct tee tee;
+	uint64_t switches, bytes_to_tee, bytes_from_tee; /* per query */
+	size_t image_bytes, output_bytes, boundary_bytes;
+	uint32_t policy, n_crossings;
+};
+
+/* Room for a public file; a deployment that was loaded before is dropped. */
+int deployment_begin(struct deployment *deployment, const struct lb_load *load, struct failure *failure);
+
+/* The file's next bytes; with the last ones the deployment becomes ready. */
+int deployment_add(struct deployment *deployment, const void *data, size_t bytes, struct failure *failure);
+
+/* deployment->n_crossings of them. */
+void deployment_crossings(const struct deployment *deployment, struct lb_crossing *crossings);
+
+/*
+ * One query. `output` gets output_bytes, `boundary` (or NULL) boundary_bytes; `invoke_ns` is increased by the time
+ * that calls into the secure world took.
+ */
+int deployment_query(struct deployment *deployment, const void *image, void *output, void *boundary, uint64_t *invoke_ns,
+		     struct failure *failure);
+
+/* Bytes of normal-world memory: public file, arena, scratch. */
+size_t deployment_ree_bytes(const struct deployment *deployment);
+
+void deployment_drop(struct deployment *deployment);
+
+#endif

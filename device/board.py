@@ -1,0 +1,139 @@
+"""What every board is: a way to start the agent, and the session that speaks with it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class BoardError(RuntimeError):
+    """A board that could not be built, started or reached, or that answered with an error; says what to do.
+    """
+
+
+class TeeOutOfMemory(BoardError):
+    """The secure world refused the deployment because its memory limit is too small."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentFiles:
+    """The two files of a deployment, in the format of ``ta/include/lb_model.h``.
+
+    ``public`` is what normal-world storage holds; ``sealed`` is what only the secure world may open, or None when
+    nothing is hidden.
+    """
+
+    public: Path
+    sealed: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back for N queries.
+
+    ``outputs``: float32 [N, n_classes], or int64 [N] for label-only deployments. ``boundary``: one float32 array
+    [N, *shape] for every tensor that crossed between the worlds, in the order of crossing, in either direction, keyed
+    ``"step<i>.in<j>"`` (normal to secure) and ``"step<i>.out<j>"`` (secure to normal; not the final output, which is
+    ``outputs``); empty unless asked for.
+    """
+
+    outputs: NDArray[np.float32] | NDArray[np.int64]
+    boundary: Mapping[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Per-query times of one image run ``rounds`` times, int64 arrays [rounds], in nanoseconds on the board's clock.
+
+    ``total_ns`` = time in the normal world + ``invoke_ns`` (the sum over TEE calls of their whole duration, switch
+    included). ``noop_ns`` [calls] are empty calls into the TA, measured in the same session: their median is the cost
+    of one world switch, there and back; empty when nothing is hidden.
+    """
+
+    total_ns: NDArray[np.int64]
+    invoke_ns: NDArray[np.int64]
+    noop_ns: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionStats:
+    """Counts of a session so far.
+
+    ``switches_per_query``: TEE calls for one query. ``bytes_to_tee`` and ``bytes_from_tee``: per query.
+    ``ree_bytes``: public file, arena and scratch in normal-world memory. ``tee_peak_bytes``: most memory the secure
+    world held at once (heap, shared memory, stack and static data of the TA), 0 when nothing is hidden;
+    ``tee_limit_bytes``: what it was allowed.
+    """
+
+    switches_per_query: int
+    bytes_to_tee: int
+    bytes_from_tee: int
+    ree_bytes: int
+    tee_peak_bytes: int
+    tee_limit_bytes: int
+
+
+class Session(ABC):
+    """An open deployment on a board. A context manager; holds no hidden parameter on this side."""
+
+    @abstractmethod
+    def infer(self, images: NDArray[np.float32], *, boundary: bool = False) -> Answer:
+        """Run N images, float32 [N, *input shape], one query each.
+
+        Raises:
+            BoardError: the shape is not the model's, or the board failed; the message says which.
+        """
+
+    @abstractmethod
+    def time(self, image: NDArray[np.float32], rounds: int, noops: int = 200) -> Timings:
+        """Run one image ``rounds`` times, then ``noops`` empty TEE calls, and report the board's own clock."""
+
+    @abstractmethod
+    def stats(self) -> SessionStats:
+        """Counts and memory so far."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End the session; a second call does nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Board(ABC):
+    """A kind of device, configured. ``name`` stands in cells and records."""
+
+    name: str
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """SHA-256, hex, over everything that can change an answer: C sources, compiler, flags, limits."""
+
+    @abstractmethod
+    def describe(self) -> Mapping[str, str | int]:
+        """What a record says of the board: compiler, flags, CPU, limits, clock."""
+
+    @abstractmethod
+    def tee_limit_bytes(self) -> int:
+        """The secure world's memory limit."""
+
+    @abstractmethod
+    def open(self, files: DeploymentFiles) -> Session:
+        """Start the agent, load the deployment and return the session.
+
+        Raises:
+            TeeOutOfMemory: the TA could not hold the sealed part.
+            BoardError: anything else, by name.
+        """

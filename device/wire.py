@@ -1,0 +1,62 @@
+"""Python's view of ``agent/agent_protocol.h``: constants and struct layouts; a test compares them."""
+
+from __future__ import annotations
+
+import struct
+from enum import IntEnum
+
+FRAME_MAGIC = 0x3146424C
+FRAME_VERSION = 1
+FRAME_MAX_BYTES = 64 << 20
+FRAME_ANSWER = 0x8000
+FRAME_ERROR = 0xFFFF
+MAX_ROUNDS = 1_000_000
+
+
+class FrameType(IntEnum):
+    """``enum lb_frame_type``."""
+
+    HELLO = 1
+    LOAD = 2
+    LOAD_DATA = 3
+    INFER = 4
+    TIME = 5
+    STATS = 6
+    QUIT = 7
+
+
+class AgentErrorCode(IntEnum):
+    """``enum lb_agent_error``."""
+
+    PROTOCOL = 1
+    STATE = 2
+    MODEL = 3
+    MEMORY = 4
+    TEE_MEMORY = 5
+    TEE_DEAD = 6
+    TEE = 7
+    SEALED = 8
+
+
+FRAME = struct.Struct("<IHHII")  # magic, version, type, request, bytes
+FAILURE = struct.Struct("<II")  # code, detail; then the text
+HELLO = struct.Struct("<IIII")  # protocol_version, model_version, frame_max_bytes, pid
+LOAD = struct.Struct("<II")  # public_bytes, has_sealed
+LOADED = struct.Struct("<I4IIII")  # input_rank, input_dims, n_classes, policy, n_crossings
+CROSSING = struct.Struct("<IIII4I")  # step, from_tee, index, rank, dims
+INFER = struct.Struct("<II")  # n_images, boundary
+RESULT = struct.Struct("<II")  # output_bytes, boundary_bytes
+TIME = struct.Struct("<II")  # rounds, noops
+STATS = struct.Struct("<6Q")  # switches, to, from, ree, tee peak, tee limit
+
+POLICY_LABEL = 4
+"""``LB_POLICY_LABEL`` of ``ta/include/lb_model.h``: answers are one uint32 each."""
+
+MODEL_HEADER_BYTES = 128
+"""``sizeof(struct lb_model_header)``."""
+
+MODEL_ID = slice(72, 88)
+"""Where ``model_id`` lies in a model file."""
+
+OBJECT_PREFIX = b"model-"
+"""``LEAKBOARD_OBJECT_PREFIX``: before the model id in the name of a sealed model in secure storage."""

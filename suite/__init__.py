@@ -1,0 +1,42 @@
+"""Leakboard's harness. What a plugin needs is importable from here."""
+
+from suite.graph.ir import Graph, Node, Op
+from suite.graph.partition import Segment, World, split
+from suite.model import (
+    Attack,
+    Defense,
+    Deployment,
+    Goal,
+    Guess,
+    LabelledImages,
+    Observation,
+    ShadowObservation,
+    Victim,
+    View,
+)
+from suite.policy import OutputPolicy, PolicyKind
+from suite.registry import attack, defense, victim
+
+__all__ = [
+    "Attack",
+    "Defense",
+    "Deployment",
+    "Goal",
+    "Graph",
+    "Guess",
+    "LabelledImages",
+    "Node",
+    "Observation",
+    "Op",
+    "OutputPolicy",
+    "PolicyKind",
+    "Segment",
+    "ShadowObservation",
+    "Victim",
+    "View",
+    "World",
+    "attack",
+    "defense",
+    "split",
+    "victim",
+]

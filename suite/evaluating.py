@@ -1,0 +1,125 @@
+"""Running a deployment on a board: what it answers, how true it stays to the model, what a query costs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from device.board import Board
+from suite import deploying
+from suite.deploying import Laid
+from suite.graph.reference import run_segments
+from suite.material import Material
+from suite.model import Deployment
+from suite.models import TrainJob
+from suite.policy import Outputs, PolicyKind
+from suite.progress import tell
+from suite.provenance import code_hash
+from suite.spec import PluginSpec
+from suite.store import Key, Store
+from victims.inference import one_thread
+
+PARITY_IMAGES = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What a board answered. ``about`` holds accuracy, parity, session statistics and seconds.
+
+    ``candidates`` and ``test``: outputs as the policy lets them out, float32 [N, n_classes] or int64 [N].
+    ``boundary``: as in ``device.board.Answer``, for the candidates; empty unless asked for.
+    """
+
+    key: Key
+    candidates: Outputs
+    test: Outputs
+    boundary: Mapping[str, NDArray[np.float32]]
+    about: dict[str, Any]
+
+
+def evaluate(
+    store: Store, laid: Laid, spec: PluginSpec, job: TrainJob, board: Board, *, boundary: bool = False
+) -> Evaluation:
+    """The store entry of a deployment's answers on a board, measured now if it is not there.
+
+    Raises:
+        TeeOutOfMemory, BoardError, StoreError: see there.
+    """
+    material = job.material()
+    key = Key(
+        "evaluation",
+        {
+            "deployment": laid.key.digest,
+            "board": board.fingerprint(),
+            "images": material.fingerprint,
+            "boundary": boundary,
+            "code": code_hash("suite.evaluating", "device.board", roots=("device",)),
+        },
+    )
+
+    def make(folder: Path, scratch: Path) -> None:
+        images = len(material.candidates) + len(material.test)
+        tell(f"running {images} images through {spec.text} ({job.architecture}) on {board.name}")
+        with board.open(laid.files) as session:
+            answer = session.infer(material.candidates.images, boundary=boundary)
+            test = session.infer(material.test.images).outputs
+            stats = session.stats()
+        deployment = deploying.deploy(spec, deploying.trained_victim(store, job))
+        found = {
+            "accuracy_frac": float((_labels(test) == material.test.labels).mean()),
+            "parity": parity(deployment, material, answer.outputs),
+            "stats": dataclasses.asdict(stats),
+        }
+        np.savez(folder / "outputs.npz", candidates=answer.outputs, test=test)
+        if boundary:
+            np.savez(folder / "boundary.npz", **dict(answer.boundary))  # type: ignore[arg-type]
+        (folder / "evaluation.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
+
+    entry = store.get(key, make)
+    with np.load(entry / "outputs.npz") as arrays:
+        candidates, test = arrays["candidates"], arrays["test"]
+    crossed: dict[str, NDArray[np.float32]] = {}
+    if boundary:
+        with np.load(entry / "boundary.npz") as arrays:
+            crossed = {name: arrays[name] for name in arrays.files}
+    about: dict[str, Any] = json.loads((entry / "evaluation.json").read_text(encoding="utf-8"))
+    return Evaluation(key, candidates, test, crossed, about)
+
+
+def parity(deployment: Deployment, material: Material, outputs: Outputs) -> dict[str, float | int]:
+    """How far the board's answers are from PyTorch's, running the same segments on the first candidates.
+
+    Errors are over the outputs as the policy lets them out, relative to the largest of an image's values; labels
+    agree where the predicted class is the same.
+    """
+    images = material.candidates.images[:PARITY_IMAGES]
+    first = deployment.segments[0].graph.inputs[0]
+    last = deployment.segments[-1].graph.outputs[0]
+    with one_thread():
+        expected = deployment.policy.apply(run_segments(deployment.segments, {first: images})[last])
+    ours = outputs[: len(images)]
+    agreement = float((_labels(ours) == _labels(expected)).mean())
+    if deployment.policy.label_only:
+        return {"max_abs_error": 0.0, "max_rel_error": 0.0, "label_agreement_frac": agreement, "n_images": len(images)}
+    error = np.abs(ours.astype(np.float64) - expected)
+    if deployment.policy.kind is PolicyKind.ROUNDED:
+        # A value on the edge between two roundings may fall to either side: one unit is no error.
+        error = np.maximum(error - 10.0**-deployment.policy.arg, 0.0)
+    scale = np.abs(expected.astype(np.float64)).max(axis=1, keepdims=True)
+    return {
+        "max_abs_error": float(error.max()),
+        "max_rel_error": float((error / scale).max()),
+        "label_agreement_frac": agreement,
+        "n_images": len(images),
+    }
+
+
+def _labels(outputs: Outputs) -> NDArray[np.int64]:
+    return outputs.astype(np.int64) if outputs.ndim == 1 else outputs.argmax(axis=1).astype(np.int64)

@@ -1,0 +1,1 @@
+"""From a PyTorch model to the bytes that a board runs: operator graph, memory plan, binary format."""

@@ -1,0 +1,153 @@
+"""How much memory the Trusted Application will need, before anything is deployed.
+
+The TA reads the sealed file into one buffer and keeps beside it an arena for activations and the kernels'
+scratch; what crosses lies in two blocks of shared memory, one a direction; stack and static data are the TA's
+own. The plan is an upper bound of what a board reports as ``tee_peak_bytes``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tabulate import tabulate
+
+from suite.graph.arena import place_sealed
+from suite.graph.format import sealed_bytes
+from suite.graph.fuse import fuse
+from suite.graph.ir import Graph, GraphError
+from suite.graph.packing import layout_of, stored_floats
+from suite.graph.partition import Segment, World
+from suite.graph.scratch import scratch_bytes
+from suite.graph.wire import aligned
+
+STACK_BYTES = 64 * 1024
+STATIC_BYTES = 5 * 1024
+"""The TA's own data, its session, and alignment and bookkeeping of its three heap blocks: 3 KiB as measured
+on the emulated board, and room for what another compiler makes of it."""
+
+PAGE_BYTES = 4096
+"""Shared memory is mapped in whole pages."""
+
+
+class DoesNotFit(GraphError):
+    """A deployment that needs more secure memory than there is; ``plan.table()`` says what takes it."""
+
+    def __init__(self, message: str, plan: MemoryPlan) -> None:
+        super().__init__(message)
+        self.plan = plan
+
+    def __reduce__(self) -> tuple[type[DoesNotFit], tuple[str, MemoryPlan]]:
+        return DoesNotFit, (str(self), self.plan)  # so that it comes whole out of a worker process
+
+
+@dataclass(frozen=True, slots=True)
+class LayerMemory:
+    """What one kernel call in the TEE takes, in bytes: its weights as stored, its output, its scratch."""
+
+    layer: str
+    op: str
+    weights_bytes: int
+    activation_bytes: int
+    scratch_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPlan:
+    """The TA's memory at its peak, part by part, in bytes. All are 0 when nothing is in the TEE.
+
+    ``file_bytes``: the sealed file, weights and structure; ``arena_bytes``: activations; ``scratch_bytes``:
+    the largest of any kernel; ``shared_bytes``: two blocks in whole pages, one for the largest input of any
+    call and one for the largest output.
+    """
+
+    file_bytes: int
+    arena_bytes: int
+    scratch_bytes: int
+    shared_bytes: int
+    stack_bytes: int
+    static_bytes: int
+    layers: tuple[LayerMemory, ...]
+
+    @property
+    def peak_bytes(self) -> int:
+        """The sum: none of the parts is freed while another is in use."""
+        return (
+            self.file_bytes
+            + self.arena_bytes
+            + self.scratch_bytes
+            + self.shared_bytes
+            + self.stack_bytes
+            + self.static_bytes
+        )
+
+    def table(self) -> str:
+        """One row a kernel call, then one row each for what the whole TA holds; text."""
+        rows: list[tuple[str, str, int | None, int | None, int | None]] = [
+            (one.layer, one.op, one.weights_bytes, one.activation_bytes, one.scratch_bytes)
+            for one in self.layers
+        ]
+        rows.append(("at once", "", self.file_bytes, self.arena_bytes, self.scratch_bytes))
+        header = ("layer", "op", "weights_bytes", "activation_bytes", "scratch_bytes")
+        rest = (
+            f"shared memory {self.shared_bytes}, stack {self.stack_bytes}, static data {self.static_bytes}; "
+            f"peak {self.peak_bytes} bytes"
+        )
+        return f"{tabulate(rows, header)}\n{rest}"
+
+
+def plan_memory(segments: Sequence[Segment]) -> MemoryPlan:
+    """The plan of a deployment, whether or not it fits anywhere."""
+    hidden = [segment.graph for segment in segments if segment.world is World.TEE]
+    if not hidden:
+        return MemoryPlan(0, 0, 0, 0, 0, 0, ())
+    layers = []
+    for graph in hidden:
+        for step in fuse(graph):
+            node = step.node
+            groups = node.attrs.get("groups", 1)
+            stored = sum(
+                aligned(4 * stored_floats(array.shape, layout_of(graph, node, key), groups))
+                for key, array in node.weights.items()
+            )
+            op = f"{node.op}+{step.fused}" if step.fused else str(node.op)
+            made = aligned(graph.bytes_of(step.output))
+            layers.append(LayerMemory(node.layer, op, stored, made, scratch_bytes(graph, node)))
+    return MemoryPlan(
+        file_bytes=aligned(sealed_bytes(segments)),
+        arena_bytes=max(place_sealed(graph).size for graph in hidden),
+        scratch_bytes=max(layer.scratch_bytes for layer in layers),
+        shared_bytes=_shared(hidden),
+        stack_bytes=STACK_BYTES,
+        static_bytes=STATIC_BYTES,
+        layers=tuple(layers),
+    )
+
+
+def _shared(hidden: Sequence[Graph]) -> int:
+    largest_in = max(sum(graph.bytes_of(tensor) for tensor in graph.inputs) for graph in hidden)
+    largest_out = max(sum(graph.bytes_of(tensor) for tensor in graph.outputs) for graph in hidden)
+    return sum(-(-size // PAGE_BYTES) * PAGE_BYTES for size in (largest_in, largest_out))
+
+
+def plan_tee(segments: Sequence[Segment], limit_bytes: int) -> MemoryPlan:
+    """The plan of a deployment on a board whose secure world has ``limit_bytes``.
+
+    Raises:
+        DoesNotFit: it needs more; the message is one line, and the error carries the plan with its table.
+    """
+    plan = plan_memory(segments)
+    if plan.peak_bytes <= limit_bytes:
+        return plan
+    largest = sorted(plan.layers, key=lambda one: -(one.weights_bytes + one.activation_bytes))[:3]
+    names = ", ".join(f"{one.layer} ({_mib(one.weights_bytes + one.activation_bytes)})" for one in largest)
+    raise DoesNotFit(
+        f"the TEE part needs {_mib(plan.peak_bytes)} ({plan.peak_bytes} bytes), the limit is "
+        f"{_mib(limit_bytes)} ({limit_bytes} bytes); largest layers: {names}. "
+        "Put fewer layers into the TEE, or raise the board's limit",
+        plan,
+    )
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:.2f} MiB"

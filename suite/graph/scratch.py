@@ -1,0 +1,55 @@
+"""Working memory of the C kernels: the Python twin of ``*_scratch_bytes()``; a test compares them."""
+
+from __future__ import annotations
+
+from suite.graph.ir import Graph, Node, Op
+from suite.graph.packing import layout_of
+from suite.graph.wire import LANES, Layout, aligned
+
+# Of ta/kernels/conv2d.c.
+_CHUNK_PIXELS = 48
+_PIXELS = 6
+_TAP_BLOCK = 256
+_TAP_BYTES = 8
+
+
+def scratch_bytes(graph: Graph, node: Node) -> int:
+    """Bytes of scratch that the kernel of ``node`` needs; only convolutions need any."""
+    if node.op is not Op.CONV2D:
+        return 0
+    if layout_of(graph, node, "weight") is Layout.PLAIN:
+        return _depthwise(graph, node)
+    return _conv2d(graph, node)
+
+
+def _span(out: int, stride: int, kernel: int, dilation: int) -> int:
+    """How many input rows (or columns, padding included) ``out`` outputs read."""
+    return (out - 1) * stride + (kernel - 1) * dilation + 1
+
+
+def _conv2d(graph: Graph, node: Node) -> int:
+    a = node.attrs
+    out_channels, group_in, kernel_h, kernel_w = node.weights["weight"].shape
+    _, out_h, out_w = graph.shapes[node.output]
+    taps = group_in * kernel_h * kernel_w
+    band_rows = min(out_h, -(-_CHUNK_PIXELS // out_w))
+    band = 0
+    if a["pad_h"] or a["pad_w"]:
+        band_h = _span(band_rows, a["stride_h"], kernel_h, a["dilation_h"])
+        band_w = _span(out_w, a["stride_w"], kernel_w, a["dilation_w"])
+        band = 4 * group_in * band_h * band_w
+    partial = 0
+    if taps > _TAP_BLOCK and min(_CHUNK_PIXELS, band_rows * out_w) > _PIXELS:
+        blocks = -(-(out_channels // a["groups"]) // LANES)
+        partial = blocks * _CHUNK_PIXELS * 4 * LANES
+    return aligned(taps * _TAP_BYTES) + aligned(band) + aligned(partial)
+
+
+def _depthwise(graph: Graph, node: Node) -> int:
+    a = node.attrs
+    kernel_h, kernel_w = node.weights["weight"].shape[2:]
+    _, out_h, out_w = graph.shapes[node.output]
+    rows = _span(out_h, a["stride_h"], kernel_h, a["dilation_h"])
+    columns = _span(out_w, a["stride_w"], kernel_w, a["dilation_w"])
+    phase_width = -(-columns // a["stride_w"]) + LANES
+    return aligned(4 * phase_width * a["stride_w"] * rows)

@@ -1,0 +1,119 @@
+"""What a reader must know to read a table right: the footnotes."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import pandas as pd
+
+from suite.record import METRICS, Record
+
+LABELS = {
+    "auc": "AUC",
+    "balanced_accuracy": "balanced accuracy",
+    "tpr_at_fpr_1e2": "TPR at 1 % FPR",
+    "tpr_at_fpr_1e3": "TPR at 0.1 % FPR",
+}
+
+_WORST_CASE = (
+    "Best attack: the one with the highest AUC on the scored candidates (* among all attacks). It is the"
+    " worst case over the attackers that were run; picked on what is scored, it errs upwards."
+)
+_THRESHOLDS = (
+    "TPR at a FPR: members found by the best threshold that accuses at most that share of the non-members."
+    " Balanced accuracy: at the attacker's own threshold, set without the candidates."
+)
+_EXCESS = (
+    "Over full_tee: AUC above that of the best attack on full_tee with the same answers, paired on the same"
+    " candidates (DeLong)."
+)
+
+
+def table_notes(records: Sequence[Record], defenses: pd.DataFrame) -> tuple[str, ...]:
+    """The footnotes of one table, in reading order."""
+    attacked = any(r.attack for r in records)
+    notes = (
+        _board(records),
+        _candidates(records) if attacked else "",
+        _seeds(records),
+        _WORST_CASE if attacked else "",
+        _THRESHOLDS if attacked else "",
+        _withheld(records),
+        _EXCESS + _unpaired(defenses) if attacked else "",
+        _latency(records),
+        _mixed(records),
+    )
+    return tuple(note for note in notes if note)
+
+
+def _board(records: Sequence[Record]) -> str:
+    board = records[0].cell.board
+    if board == "emulated":
+        return "Board emulated: times of this machine, with a process for a TEE; not of a Pi, not of OP-TEE."
+    if board == "qemu":
+        return "Board qemu: real OP-TEE on an emulated processor; its times are not of a Pi."
+    return f"Board {board}: times of the board's own clock."
+
+
+def _candidates(records: Sequence[Record]) -> str:
+    sizes = sorted({(r.task.n_members, r.task.n_nonmembers, r.task.n_test) for r in records if r.attack})
+    each = (f"{m:,} members and {n:,} non-members scored, {t:,} test images" for m, n, t in sizes)
+    return f"A seed has {' or '.join(each)}. Guessing: AUC and balanced accuracy 0.5, TPR = FPR."
+
+
+def _seeds(records: Sequence[Record]) -> str:
+    by_defense: dict[str, set[int]] = defaultdict(set)
+    for record in records:
+        by_defense[record.cell.defense].add(record.cell.seed)
+    seeds = sorted(set().union(*by_defense.values()))
+    if len(seeds) == 1:
+        return f"One seed ({seeds[0]}): 95 % intervals cover the choice of candidates, not another training."
+    lacking = [f"{name} has {len(has)}" for name, has in by_defense.items() if len(has) < len(seeds)]
+    fewer = f" Of these {', '.join(lacking)}." if lacking else ""
+    numbers = ", ".join(map(str, seeds))
+    return (
+        f"Means over {len(seeds)} seeds ({numbers}); 95 % intervals hold the error within a seed and the"
+        f" spread over seeds (Student's t).{fewer}"
+    )
+
+
+def _withheld(records: Sequence[Record]) -> str:
+    reasons: dict[str, str] = {}
+    for record in records:
+        for name, reason in (record.attack.metrics.withheld if record.attack else {}).items():
+            reasons.setdefault(name, reason)
+    found = (f"{LABELS[name]} is withheld: {reasons[name]}." for name in METRICS if name in reasons)
+    return " ".join(text[0].upper() + text[1:] for text in found)
+
+
+def _unpaired(defenses: pd.DataFrame) -> str:
+    attacked = defenses.best_attack.notna() & ~defenses.defense_spec.str.match(r"full_tee(\[|$)")
+    lacking = defenses[attacked & defenses.excess_auc.isna()]
+    if lacking.empty:
+        return ""
+    answers = ", ".join(sorted(set(lacking.policy)))
+    return f' "-": there are no scores of full_tee with these answers ({answers}) and seeds.'
+
+
+def _latency(records: Sequence[Record]) -> str:
+    rounds = sorted({r.latency.rounds for r in records if r.latency})
+    if not rounds:
+        return "Latency was not measured."
+    shown = " or ".join(f"{n:,}" for n in rounds)
+    return (
+        f"Latency: median of {shown} rounds, protected and vanilla in turns in one run; the ratio is over"
+        " that vanilla. Switch us: the number of switches times the median empty TEE call."
+    )
+
+
+def _mixed(records: Sequence[Record]) -> str:
+    """Versions and machines that differ within a table, since their figures may not compare."""
+    versions = sorted({r.provenance.leakboard for r in records})
+    cpus = sorted({r.provenance.machine.cpu for r in records if r.latency})
+    found = []
+    if len(versions) > 1:
+        found.append(f"records are of Leakboard {', '.join(versions)}")
+    if len(cpus) > 1:
+        found.append(f"latency was measured on {', '.join(cpus)}")
+    return f"Mixed: {'; '.join(found)}; rows may not compare." if found else ""

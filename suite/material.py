@@ -1,0 +1,76 @@
+"""The images of one run: who is a member, who is not, what the attacker owns, what accuracy is measured on."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from suite.model import LabelledImages
+from suite.profiles import Profile
+from suite.provenance import hash_arrays
+from victims.data import Dataset, Normaliser, Splits, load, make_splits
+
+_CANDIDATES, _SHADOW = 0xCA, 0x5A  # so that no two random orders of one seed are the same
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """Splits of a data set as a victim takes them: normalised by the members' mean and deviation.
+
+    ``candidates`` are members and non-members in random order, what attacks are scored on; ``is_member`` bool [N] is
+    the truth about them and ``candidate_ids`` int64 [N] their place in the data set.
+    """
+
+    dataset: Dataset
+    splits: Splits
+    members: LabelledImages
+    auxiliary: LabelledImages
+    test: LabelledImages
+    candidates: LabelledImages
+    candidate_ids: NDArray[np.int64]
+    is_member: NDArray[np.bool_]
+    fingerprint: str
+
+    def shadow_split(self, seed: int, index: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Which auxiliary images shadow ``index`` is trained on, and as many that it never sees.
+
+        Positions in ``auxiliary``, int64 [n] each, disjoint; n is the victim's number of members, as the attacker
+        is taken to know it (Shokri et al. 2017, section V).
+        """
+        order = np.random.default_rng((_SHADOW, seed, index)).permutation(len(self.auxiliary))
+        size = min(len(self.members), len(order) // 2)
+        return order[:size].astype(np.int64), order[size : 2 * size].astype(np.int64)
+
+    def auxiliary_at(self, positions: NDArray[np.int64]) -> LabelledImages:
+        """Some of the attacker's images."""
+        return LabelledImages(self.auxiliary.images[positions], self.auxiliary.labels[positions])
+
+
+@functools.lru_cache(maxsize=3)
+def prepare(dataset_name: str, seed: int, profile: Profile) -> Material:
+    """Load, split and normalise. A pure function of the data set's content, the seed and the profile.
+
+    Raises:
+        DataError: the data set cannot be had, or is too small for the profile.
+    """
+    dataset = load(dataset_name)
+    splits = make_splits(dataset, seed, profile.sizes)
+    normaliser = Normaliser.fit(dataset.images[splits.members])
+
+    def take(ids: NDArray[np.int64]) -> LabelledImages:
+        return LabelledImages(normaliser.apply(dataset.images[ids]), np.asarray(dataset.labels[ids]))
+
+    ids = np.concatenate([splits.members, splits.nonmembers])
+    truth = np.arange(len(ids)) < len(splits.members)
+    order = np.random.default_rng((_CANDIDATES, seed)).permutation(len(ids))
+    members, auxiliary, test, candidates = (
+        take(part) for part in (splits.members, splits.auxiliary, splits.test, ids[order])
+    )
+    pieces = (members, auxiliary, test, candidates)
+    fingerprint = hash_arrays(array for piece in pieces for array in (piece.images, piece.labels))
+    return Material(
+        dataset, splits, members, auxiliary, test, candidates, ids[order].astype(np.int64), truth[order], fingerprint
+    )

@@ -1,0 +1,74 @@
+"""Every combination of victim, data set, defense, measure, board and seed, as cells with readable names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from suite.profiles import Profile
+from suite.registry import PluginError
+from suite.spec import PluginSpec
+
+LATENCY = "latency"
+"""The measure of a cell that times a deployment instead of attacking it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One point of the matrix. ``attack`` is None where the cell measures latency."""
+
+    victim: PluginSpec
+    dataset: str
+    defense: PluginSpec
+    attack: PluginSpec | None
+    board: str
+    profile: Profile
+    seed: int
+
+    @property
+    def measure(self) -> str:
+        """Attack slug, or ``latency``."""
+        return self.attack.slug if self.attack else LATENCY
+
+    @property
+    def id(self) -> str:
+        """The name in pytest and of the record: ``alexnet-cifar10-darknetz_k2-shadow-emulated[-seed1]``."""
+        name = f"{self.victim.slug}-{self.dataset}-{self.defense.slug}-{self.measure}-{self.board}"
+        return name if self.seed == 0 else f"{name}-seed{self.seed}"
+
+    @property
+    def place(self) -> tuple[str, str, str]:
+        """(victim, data set, defense): what a deployment depends on, seeds apart."""
+        return (self.victim.slug, self.dataset, self.defense.slug)
+
+
+def build(
+    *,
+    victims: Iterable[PluginSpec],
+    datasets: Sequence[str],
+    defenses: Iterable[PluginSpec],
+    attacks: Iterable[PluginSpec],
+    board: str,
+    profile: Profile,
+    seeds: Sequence[int],
+) -> list[Cell]:
+    """All cells, victims outermost, the measures of one deployment next to one another.
+
+    Raises:
+        PluginError: two specifications share a name.
+    """
+    defenses, measures = list(defenses), [*attacks, None]
+    cells = [
+        Cell(victim, dataset, defense, attack, board, profile, seed)
+        for victim in victims
+        for dataset in datasets
+        for seed in seeds
+        for defense in defenses
+        for attack in measures
+    ]
+    seen: dict[str, Cell] = {}
+    for cell in cells:
+        other = seen.setdefault(cell.id, cell)
+        if other != cell:
+            raise PluginError(f"two cells are named {cell.id!r}: {other.defense.text}/{other.measure} and {cell.defense.text}")
+    return list(seen.values())

@@ -1,0 +1,125 @@
+"""Trained models, victims and shadows alike: made once per (task, data), kept in the store."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from suite.material import Material, prepare
+from suite.profiles import Profile
+from suite.provenance import code_hash, hash_arrays, versions
+from suite.registry import REGISTRY, Kind
+from suite.store import Key, Store
+from victims.precision import choose_precision
+from victims.training import Progress, TrainTask, load_model, predict, train
+
+VICTIM = -1
+"""The index of a job that trains the victim; shadows count from 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainJob:
+    """One model to train: a victim (``index`` -1) or the attacker's shadow number ``index``. Picklable."""
+
+    architecture: str
+    dataset: str
+    profile: Profile
+    seed: int
+    index: int = VICTIM
+
+    def __str__(self) -> str:
+        role = "victim" if self.index == VICTIM else f"shadow {self.index + 1}"
+        return f"{self.architecture} {role} on {self.dataset}" + (f", seed {self.seed}" if self.seed else "")
+
+    def material(self) -> Material:
+        """The images of the run that the job belongs to."""
+        return prepare(self.dataset, self.seed, self.profile)
+
+    def task(self) -> TrainTask:
+        """What to train."""
+        material = self.material()
+        recipe = REGISTRY.get(Kind.VICTIM, self.architecture).options["recipe"]
+        return TrainTask(
+            architecture=self.architecture,
+            input_shape=material.dataset.input_shape,
+            n_classes=material.dataset.n_classes,
+            recipe=recipe,
+            epochs=recipe.epochs(self.profile.epochs),
+            seed=1_000_000 * self.seed + self.index + 1,
+            precision=choose_precision(self.architecture, material.dataset.input_shape),
+        )
+
+    def split(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Positions in the auxiliary pool that a shadow is, and is not, trained on."""
+        return self.material().shadow_split(self.seed, self.index)
+
+    def key(self) -> Key:
+        """Everything the trained model depends on."""
+        material, plugin = self.material(), REGISTRY.get(Kind.VICTIM, self.architecture)
+        chosen = [] if self.index == VICTIM else [hash_arrays(self.split())]
+        parts: dict[str, Any] = {
+            "task": dataclasses.asdict(self.task()),
+            "images": [material.fingerprint, "members" if self.index == VICTIM else "auxiliary", *chosen],
+            "code": code_hash("victims.training", "victims.inference", plugin.cls.__module__, roots=("victims",)),
+            "versions": {name: versions()[name] for name in ("torch", "numpy")},
+        }
+        return Key("model", parts)
+
+
+def train_job(
+    store: Store, job: TrainJob, on_progress: Callable[[Progress], None] | None = None, *, wait: bool = True
+) -> Path:
+    """The store entry of a trained model, trained now if it is not there; an interrupted training goes on.
+
+    The entry holds ``model.pt`` (a state dict), ``training.json``, and for shadows ``probabilities.npy``: float32
+    [2n, n_classes], what the model answers for the n images it was trained on and the n it was not.
+
+    Raises:
+        TrainingDiverged: the loss is not finite.
+        Busy: another process is training it, and ``wait`` is false.
+        StoreError, DataError: see there.
+    """
+
+    def make(folder: Path, scratch: Path) -> None:
+        material, task = job.material(), job.task()
+        if job.index == VICTIM:
+            images, others = material.members, material.test
+        else:
+            images, others = (material.auxiliary_at(part) for part in job.split())
+        trained = train(
+            task, images.images, images.labels, checkpoint=scratch / "checkpoint.pt", on_progress=on_progress
+        )
+        model = load_model(task, trained.state_dict)
+        outside = predict(model, others.images)
+        about = {
+            "task": dataclasses.asdict(task),
+            "train_accuracy_frac": trained.train_accuracy,
+            "test_accuracy_frac": float((outside.argmax(1) == others.labels).mean()),
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "history": [dataclasses.asdict(epoch) for epoch in trained.history],
+        }
+        torch.save(trained.state_dict, folder / "model.pt")
+        (folder / "training.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
+        if job.index != VICTIM:
+            np.save(folder / "probabilities.npy", np.concatenate([predict(model, images.images), outside]))
+
+    return store.get(job.key(), make, wait=wait)
+
+
+def load_trained(entry: Path, job: TrainJob) -> torch.nn.Module:
+    """The model of a store entry, on the CPU, in eval mode."""
+    return load_model(job.task(), torch.load(entry / "model.pt", weights_only=True))
+
+
+def about(entry: Path) -> dict[str, Any]:
+    """What ``training.json`` of a store entry says."""
+    content: dict[str, Any] = json.loads((entry / "training.json").read_text(encoding="utf-8"))
+    return content

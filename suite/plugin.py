@@ -1,0 +1,207 @@
+"""The suite inside pytest: options, cells as test ids, training before the first test, tables after the last."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from suite import progress
+from suite.matrix import Cell
+from suite.session import Options, Run, UsageError
+
+_RUN = pytest.StashKey[Run]()
+_NOTES = pytest.StashKey[dict[str, list[Any]]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the suite's options."""
+    group = parser.getgroup("leakboard", "Leakboard (pytest suite)")
+    default = Options()
+    add = group.addoption
+    add("--board", default=default.board, help="where deployments run (default: %(default)s)")
+    add("--profile", default=default.profile, help="smoke, quick or paper (default: %(default)s)")
+    add("--seeds", default=default.seeds, help="0,1,2 or 0-4: one victim and split a seed (default: %(default)s)")
+    add("--datasets", help="data sets by name, separated by commas (default: the profile's)")
+    add("--victims", help="victims by exact name, separated by commas (default: all)")
+    add("--defenses", help='defenses, e.g. "vanilla,darknetz[k=4]" (default: every variant of every plugin)')
+    add("--attacks", help='attacks, e.g. "shadow[model=vgg11]" (default: every variant of every plugin)')
+    add("--plugin", action="append", default=[], metavar="FILE", help="load a loose plugin file; can be repeated")
+    add("--results", default=default.results, metavar="DIR", help="where records go (default: %(default)s)")
+    add("--tee-mib", type=float, help="memory limit of the emulated TEE in MiB (default: 16)")
+
+
+def _options(config: pytest.Config) -> Options:
+    get = config.getoption
+    return Options(
+        get("board"), get("profile"), get("seeds"), get("datasets"), get("victims"), get("defenses"), get("attacks"),
+        tuple(str(Path(p).resolve()) for p in get("plugin")), get("results"), get("tee_mib"),
+    )  # fmt: skip
+
+
+def _wants_suite(config: pytest.Config) -> bool:
+    """Whether the command line leads to the suite's cells (and not, say, to the project's own tests)."""
+    here = Path(__file__).resolve().parent
+    for argument in config.args:
+        name = argument.split("::")[0]
+        path = (config.invocation_params.dir / name).resolve()
+        if name in ("suite", "suite.test_cells") or path == here or here in path.parents or path in here.parents:
+            return True
+    return False
+
+
+def _is_controller(config: pytest.Config) -> bool:
+    """Whether this process hands its tests to xdist workers."""
+    return bool(getattr(config.option, "dist", "no") != "no" and not hasattr(config, "workerinput"))
+
+
+@contextlib.contextmanager
+def _showing_progress(config: pytest.Config) -> Iterator[None]:
+    """Let progress through to the terminal, past pytest's capturing."""
+    capture = config.pluginmanager.getplugin("capturemanager")
+    reporter = config.pluginmanager.getplugin("terminalreporter")
+
+    def show(text: str) -> None:
+        with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
+            if reporter is not None:
+                reporter.ensure_newline()
+                reporter.write_line(text)
+            else:  # an xdist worker: its standard error is the controller's
+                os.write(2, f"[{os.environ.get('PYTEST_XDIST_WORKER', 'worker')}] {text}\n".encode())
+
+    with progress.sink(show):
+        yield
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """Read the options and get the data, before anything is collected."""
+    config = session.config
+    config.stash[_NOTES] = {"excluded": [], "starved": [], "cells": []}
+    if not _wants_suite(config):
+        return
+    from victims.data.progress import show_on
+
+    try:
+        run = Run(_options(config))
+        with _showing_progress(config):
+            capture = config.pluginmanager.getplugin("capturemanager")
+            with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
+                show_on(sys.stderr)
+                run.fetch(really=not config.option.collectonly)
+                show_on(None)
+    except UsageError as error:
+        raise pytest.UsageError(str(error)) from error
+    config.stash[_RUN] = run
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give the two tests of ``suite/test_cells.py`` their cells."""
+    run = metafunc.config.stash.get(_RUN, None)
+    if run is None or metafunc.module.__name__.rpartition(".")[2] != "test_cells":
+        return
+    for name, attacking in (("cell", True), ("latency_cell", False)):
+        if name in metafunc.fixturenames:
+            cells = [cell for cell in run.cells if (cell.attack is not None) is attacking]
+            metafunc.parametrize(name, cells, ids=[cell.id for cell in cells])
+
+
+def _cell_of(item: pytest.Item) -> Cell | None:
+    callspec = getattr(item, "callspec", None)
+    found = callspec and (callspec.params.get("cell") or callspec.params.get("latency_cell"))
+    return found if isinstance(found, Cell) else None
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Take out, with a reason, what cannot be run; only what ``-k`` left is looked at."""
+    run = config.stash.get(_RUN, None)
+    if run is None:
+        return
+    cells = {item: cell for item in items if (cell := _cell_of(item))}
+    try:
+        with _showing_progress(config):
+            kept = {cell.id for cell in run.screen(cells.values())}
+    except UsageError as error:
+        raise pytest.UsageError(str(error)) from error
+    out = [item for item, cell in cells.items() if cell.id not in kept]
+    if out:
+        config.hook.pytest_deselected(items=out)
+        gone = set(out)
+        items[:] = [item for item in items if item not in gone]
+    remaining = [cell for item in items if (cell := _cell_of(item))]
+    notes = config.stash[_NOTES]
+    notes["excluded"] = [[one.cell.id, one.reason] for one in run.excluded]
+    notes["starved"] = run.starved(remaining)
+    notes["cells"] = [
+        [cell.victim.slug, cell.dataset, cell.profile.name, cell.board] for cell in remaining
+    ]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> None:
+    """Train everything that the selected cells need, all cores busy, before the first test."""
+    config = session.config
+    run = config.stash.get(_RUN, None)
+    if run is None or config.option.collectonly or _is_controller(config):
+        return
+    from suite import pool
+    from suite.errors import EXPECTED
+    from suite.run import training_jobs
+
+    cells = [cell for item in session.items if (cell := _cell_of(item))]
+    with _showing_progress(config):
+        try:
+            pool.ensure(run.bench.store, training_jobs(cells), run.bench.plugins, _workers(config))
+        except EXPECTED as error:
+            progress.tell(str(error))  # the cells that need it will fail with it
+
+
+def _workers(config: pytest.Config) -> int | None:
+    """An xdist worker trains alone, beside the others; otherwise all cores are ours."""
+    return 1 if hasattr(config, "workerinput") else None
+
+
+@pytest.fixture(scope="session")
+def bench(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """Store, board and results folder of this run."""
+    import dataclasses
+
+    run = request.config.stash[_RUN]
+    with _showing_progress(request.config):
+        yield dataclasses.replace(run.bench, workers=_workers(request.config))
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Hand what a worker found to the controller; fail a run in which a plugin had nothing to run."""
+    config = session.config
+    notes = config.stash.get(_NOTES, None)
+    if notes is None:
+        return
+    if hasattr(config, "workerinput"):
+        config.workeroutput["leakboard"] = notes
+    elif notes["starved"] and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Take over what an xdist worker found; all workers find the same."""
+    found = getattr(node, "workeroutput", {}).get("leakboard")
+    if found:
+        node.config.stash[_NOTES] = found
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Print what was left out and why, and the leaderboards that this run touched."""
+    notes = config.stash.get(_NOTES, None)
+    if notes is None or config.stash.get(_RUN, None) is None:
+        return
+    from suite.leaderboard_cli import print_run
+
+    print_run(terminalreporter, config.stash[_RUN], notes, tables=not config.option.collectonly)

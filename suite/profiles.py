@@ -1,0 +1,41 @@
+"""How much work a run does: sizes of the splits, length of training, number of shadows and of timed rounds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from suite.registry import did_you_mean
+from victims.data.splits import SplitSizes
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """One scale. ``datasets`` are the default ones; ``epochs`` is multiplied by a recipe's own factor."""
+
+    name: str
+    datasets: tuple[str, ...]
+    sizes: SplitSizes
+    epochs: int
+    shadows: int
+    latency_rounds: int
+
+
+PROFILES = {
+    profile.name: profile
+    for profile in (
+        Profile("smoke", ("digits",), SplitSizes(members=300, auxiliary=700, test=300), 10, 2, 10),
+        Profile("quick", ("cifar10",), SplitSizes(members=2000, auxiliary=8000, test=2000), 25, 4, 60),
+        Profile("paper", ("cifar100",), SplitSizes(members=10000, auxiliary=24000, test=10000), 100, 16, 300),
+    )
+}
+
+
+def get_profile(name: str) -> Profile:
+    """The profile of that name.
+
+    Raises:
+        ValueError: there is none; says which come close.
+    """
+    if name not in PROFILES:
+        raise ValueError(f"unknown profile {name!r}{did_you_mean(name, PROFILES)}")
+    return PROFILES[name]

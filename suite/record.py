@@ -1,0 +1,264 @@
+"""One record a cell: what was run, what came out, on what. docs/records.md explains every field."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from suite.estimate import Estimate
+
+SCHEMA = 1
+
+
+class RecordError(ValueError):
+    """A record that cannot be read or written; names the file and the field."""
+
+
+@dataclass(frozen=True, slots=True)
+class CellInfo:
+    """Which cell of the matrix: the combination that was run."""
+
+    id: str
+    victim: str
+    dataset: str
+    defense: str
+    defense_spec: str
+    measure: str
+    measure_spec: str
+    board: str
+    profile: str
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class ThreatInfo:
+    """What the deployment showed and what the attack asked to see (names of ``suite.model.View``)."""
+
+    policy: str
+    shows: tuple[str, ...]
+    needs: tuple[str, ...]
+    goal: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskInfo:
+    """The data: sizes of the disjoint splits, and what identifies them."""
+
+    input_shape: tuple[int, int, int]
+    n_classes: int
+    n_members: int
+    n_nonmembers: int
+    n_auxiliary: int
+    n_test: int
+    dataset_fingerprint: str
+    dataset_source: str
+    splits_fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class VictimInfo:
+    """The trained model, measured in PyTorch."""
+
+    key: str
+    parameters: int
+    epochs: int
+    precision: str
+    recipe: Mapping[str, object]
+    train_accuracy_frac: float
+    test_accuracy_frac: float
+
+
+@dataclass(frozen=True, slots=True)
+class UtilityInfo:
+    """The deployed model on the test images, through the board."""
+
+    accuracy_frac: float
+    accuracy_loss_frac: float
+
+
+@dataclass(frozen=True, slots=True)
+class ParityInfo:
+    """How far the deployed model's answers are from PyTorch's on the same images."""
+
+    max_abs_error: float
+    max_rel_error: float
+    label_agreement_frac: float
+    n_images: int
+
+
+@dataclass(frozen=True, slots=True)
+class CostInfo:
+    """What a query costs in switches, bytes and memory; counted, not timed."""
+
+    switches_per_query: int
+    bytes_to_tee: int
+    bytes_from_tee: int
+    ree_bytes: int
+    tee_peak_bytes: int
+    tee_limit_bytes: int
+    tee_planned_bytes: int
+    tee_flops_frac: float
+
+
+@dataclass(frozen=True, slots=True)
+class MedianInfo:
+    """A median and the ends of its 95 % bootstrap interval."""
+
+    median: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyInfo:
+    """Times of one query, microseconds on the board's clock; vanilla ran interleaved in the same session."""
+
+    rounds: int
+    vanilla_us: MedianInfo
+    protected_us: MedianInfo
+    ratio: Estimate
+    ree_us: float
+    tee_us: float
+    switch_us: float
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsInfo:
+    """Membership metrics. A metric that is None stands in ``withheld`` with the reason, the others do not.
+
+    Raises:
+        RecordError: a metric is None without a reason, or has both a value and a reason.
+    """
+
+    auc: Estimate | None
+    balanced_accuracy: Estimate | None
+    tpr_at_fpr_1e2: Estimate | None
+    tpr_at_fpr_1e3: Estimate | None
+    withheld: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        missing = {name for name in METRICS if getattr(self, name) is None}
+        if missing != set(self.withheld):
+            odd = ", ".join(sorted(missing ^ set(self.withheld)))
+            raise RecordError(
+                f"withheld must give a reason for each metric that is null and no other; see {odd}"
+            )
+
+
+METRICS = ("auc", "balanced_accuracy", "tpr_at_fpr_1e2", "tpr_at_fpr_1e3")
+
+
+@dataclass(frozen=True, slots=True)
+class AttackInfo:
+    """How the attack went. ``threshold``: at or above this score it says "member"."""
+
+    shadow_architecture: str | None
+    n_shadows: int
+    threshold: float
+    threshold_source: Literal["attack", "shadows"]
+    metrics: MetricsInfo
+
+
+@dataclass(frozen=True, slots=True)
+class ScoresFile:
+    """Where the raw scores lie, relative to the record's own folder, and their SHA-256 in hex."""
+
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class MachineInfo:
+    """The machine that ran the suite (the board may be another)."""
+
+    cpu: str
+    cores: int
+    os: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProvenanceInfo:
+    """What it takes to tell whether two records may be compared, and to repeat one."""
+
+    leakboard: str
+    code: Mapping[str, str]
+    keys: Mapping[str, str]
+    python: str
+    torch: str
+    numpy: str
+    machine: MachineInfo
+    board: Mapping[str, str | int]
+    created_utc: str
+    seconds: Mapping[str, float]
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """All that is kept of one cell. ``latency`` is set when ``cell.measure`` is "latency", else ``attack``.
+
+    Raises:
+        RecordError: not exactly that one of ``latency`` and ``attack`` is set which the measure asks for.
+    """
+
+    schema: int
+    cell: CellInfo
+    threat: ThreatInfo
+    task: TaskInfo
+    victim: VictimInfo
+    utility: UtilityInfo
+    parity: ParityInfo
+    cost: CostInfo
+    latency: LatencyInfo | None
+    attack: AttackInfo | None
+    scores: ScoresFile | None
+    provenance: ProvenanceInfo
+
+    def __post_init__(self) -> None:
+        if self.schema != SCHEMA:
+            raise RecordError(
+                f"schema {self.schema} is not {SCHEMA}, the one this version reads; run the cell again"
+            )
+        timed = self.cell.measure == "latency"
+        if (self.latency is not None) is not timed or (self.attack is not None) is timed:
+            wanted, other = ("latency", "attack") if timed else ("attack", "latency")
+            raise RecordError(f"measure {self.cell.measure!r} needs {wanted!r} set and {other!r} null")
+
+
+@dataclass(frozen=True, slots=True)
+class AttackScores:
+    """Raw scores of an attack, one a candidate.
+
+    ``scores`` float64 [N], higher means member; ``is_member`` bool [N], the truth; ``candidates`` int64 [N],
+    indices into the data set.
+    """
+
+    scores: NDArray[np.float64]
+    is_member: NDArray[np.bool_]
+    candidates: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        if not self.scores.shape == self.is_member.shape == self.candidates.shape == (len(self.scores),):
+            shapes = (self.scores.shape, self.is_member.shape, self.candidates.shape)
+            raise RecordError(f"scores, is_member and candidates must be [N] of one length, not {shapes}")
+
+
+@dataclass(frozen=True, slots=True)
+class LatencySamples:
+    """Raw times, int64 nanoseconds on the board's clock.
+
+    ``vanilla_ns`` and ``protected_ns`` [rounds] ran in turns, so equal positions are neighbours in time;
+    ``invoke_ns`` [rounds], the part of ``protected_ns`` in TEE calls; ``noop_ns`` [calls], empty TEE calls.
+    """
+
+    vanilla_ns: NDArray[np.int64]
+    protected_ns: NDArray[np.int64]
+    invoke_ns: NDArray[np.int64]
+    noop_ns: NDArray[np.int64]
+
+
+Scores = AttackScores | LatencySamples

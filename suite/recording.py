@@ -1,0 +1,122 @@
+"""Putting a record together from what the steps left."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from collections.abc import Mapping
+from typing import Any
+
+from device.board import Board
+from suite import models, provenance
+from suite.deploying import Laid
+from suite.evaluating import Evaluation
+from suite.matrix import LATENCY, Cell
+from suite.models import TrainJob
+from suite.record import (
+    SCHEMA,
+    AttackInfo,
+    CellInfo,
+    CostInfo,
+    LatencyInfo,
+    MachineInfo,
+    ParityInfo,
+    ProvenanceInfo,
+    Record,
+    TaskInfo,
+    ThreatInfo,
+    UtilityInfo,
+    VictimInfo,
+)
+from suite.store import Store
+
+
+def compose(
+    cell: Cell,
+    store: Store,
+    job: TrainJob,
+    laid: Laid,
+    evaluation: Evaluation,
+    board: Board,
+    *,
+    attack: AttackInfo | None,
+    latency: LatencyInfo | None,
+    keys: Mapping[str, str],
+    code: Mapping[str, str],
+    seconds: Mapping[str, float],
+) -> Record:
+    """The record of a cell, raw scores not yet attached."""
+    material, dataset = job.material(), job.material().dataset
+    trained = models.about(models.train_job(store, job))
+    found = evaluation.about
+    plugin = cell.attack.make() if cell.attack else None
+    versions = provenance.versions()
+    accuracy = found["accuracy_frac"]
+    return Record(
+        schema=SCHEMA,
+        cell=CellInfo(
+            id=cell.id,
+            victim=cell.victim.slug,
+            dataset=cell.dataset,
+            defense=cell.defense.slug,
+            defense_spec=cell.defense.text,
+            measure=cell.measure,
+            measure_spec=cell.attack.text if cell.attack else LATENCY,
+            board=cell.board,
+            profile=cell.profile.name,
+            seed=cell.seed,
+        ),
+        threat=ThreatInfo(
+            policy=laid.about["policy"],
+            shows=tuple(laid.about["shows"]),
+            needs=tuple(sorted(plugin.needs)) if plugin else (),
+            goal=str(plugin.goal) if plugin else LATENCY,
+        ),
+        task=TaskInfo(
+            input_shape=dataset.input_shape,
+            n_classes=dataset.n_classes,
+            n_members=len(material.members),
+            n_nonmembers=len(material.candidates) - len(material.members),
+            n_auxiliary=len(material.auxiliary),
+            n_test=len(material.test),
+            dataset_fingerprint=dataset.fingerprint,
+            dataset_source=dataset.source,
+            splits_fingerprint=material.splits.fingerprint,
+        ),
+        victim=VictimInfo(
+            key=job.key().id,
+            parameters=trained["parameters"],
+            epochs=job.task().epochs,
+            precision=job.task().precision,
+            recipe=dataclasses.asdict(job.task().recipe),
+            train_accuracy_frac=trained["train_accuracy_frac"],
+            test_accuracy_frac=trained["test_accuracy_frac"],
+        ),
+        utility=UtilityInfo(accuracy, trained["test_accuracy_frac"] - accuracy),
+        parity=ParityInfo(**found["parity"]),
+        cost=CostInfo(
+            **_counts(found["stats"]),
+            tee_planned_bytes=laid.about["planned_bytes"],
+            tee_flops_frac=laid.about["tee_flops_frac"],
+        ),
+        latency=latency,
+        attack=attack,
+        scores=None,
+        provenance=ProvenanceInfo(
+            leakboard=provenance.suite_version(),
+            code=dict(code),
+            keys=dict(keys),
+            python=versions["python"],
+            torch=versions["torch"],
+            numpy=versions["numpy"],
+            machine=MachineInfo(**provenance.machine()),  # type: ignore[arg-type]
+            board=dict(board.describe()),
+            created_utc=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            seconds=dict(seconds),
+            attempts=1,
+        ),
+    )
+
+
+def _counts(stats: Mapping[str, Any]) -> dict[str, Any]:
+    return {field.name: stats[field.name] for field in dataclasses.fields(CostInfo) if field.name in stats}

@@ -1,0 +1,228 @@
+"""Where plugins register: one file, one decorated class."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib
+import importlib.metadata
+import importlib.util
+import inspect
+import pkgutil
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypeVar, dataclass_transform
+
+from suite.model import Attack, Defense, Goal, View
+
+C = TypeVar("C", bound=type)
+
+
+class PluginError(ValueError):
+    """A plugin that cannot be registered, found or configured; names it, its file and line."""
+
+
+class Kind(StrEnum):
+    """What can be plugged in. The plural is the package and the entry-point group."""
+
+    VICTIM = "victim"
+    DEFENSE = "defense"
+    ATTACK = "attack"
+
+    @property
+    def plural(self) -> str:
+        """Folder name, and the end of the entry-point group's name."""
+        return f"{self.value}s"
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """A registered class: where it stands, its default ``variants`` in the matrix, and what the decorator was told."""
+
+    kind: Kind
+    name: str
+    cls: type
+    file: str
+    line: int
+    variants: tuple[Mapping[str, Any], ...] = ({},)
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def where(self) -> str:
+        """``file:line``, for messages."""
+        return f"{self.file}:{self.line}"
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of an error message: close names if there are any, and all names."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    hint = f"; did you mean {' or '.join(close)}?" if close else ""
+    return f"{hint} (known: {', '.join(names) or 'none'})"
+
+
+class Registry:
+    """The plugins known to this process."""
+
+    def __init__(self) -> None:
+        self._plugins: dict[Kind, dict[str, Plugin]] = {kind: {} for kind in Kind}
+
+    def add(self, plugin: Plugin) -> None:
+        """Register, or say why not.
+
+        Raises:
+            PluginError: bad name, wrong base class, a name taken, or one that contains or is contained in another of
+                its kind (``-k`` selects by substring, so such names could not be told apart).
+        """
+        base = {Kind.DEFENSE: Defense, Kind.ATTACK: Attack}.get(plugin.kind)
+        label = f"{plugin.kind} {plugin.name!r} ({plugin.where})"
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", plugin.name):
+            raise PluginError(f"{label}: a name is made of a-z, 0-9 and _, and starts with a letter")
+        if base is not None and not issubclass(plugin.cls, base):
+            raise PluginError(f"{label}: {plugin.cls.__name__} must derive from {base.__name__}")
+        if base is not None and inspect.isabstract(plugin.cls):
+            missing = ", ".join(sorted(getattr(plugin.cls, "__abstractmethods__", ())))
+            raise PluginError(f"{label}: {plugin.cls.__name__} does not define {missing}")
+        for other in self._plugins[plugin.kind].values():
+            if other.name == plugin.name:
+                if other.file == plugin.file and other.line == plugin.line:
+                    break  # the same file imported under a second module name
+                raise PluginError(f"{label}: the name is taken by {other.where}")
+            if other.name in plugin.name or plugin.name in other.name:
+                raise PluginError(
+                    f"{label}: the name and {other.name!r} ({other.where}) contain one another, so -k could not tell"
+                    " them apart; choose another"
+                )
+        self._plugins[plugin.kind][plugin.name] = plugin
+
+    def get(self, kind: Kind, name: str) -> Plugin:
+        """The plugin of that name.
+
+        Raises:
+            PluginError: there is none; says which come close.
+        """
+        try:
+            return self._plugins[kind][name]
+        except KeyError:
+            raise PluginError(f"unknown {kind} {name!r}{did_you_mean(name, self._plugins[kind])}") from None
+
+    def all(self, kind: Kind) -> tuple[Plugin, ...]:
+        """All plugins of a kind, in name order."""
+        return tuple(self._plugins[kind][name] for name in sorted(self._plugins[kind]))
+
+
+REGISTRY = Registry()
+
+
+def _location(cls: type) -> tuple[str, int]:
+    file = inspect.getsourcefile(cls) or "<unknown>"
+    try:
+        return file, inspect.getsourcelines(cls)[1]
+    except OSError:
+        return file, 0
+
+
+def _register(kind: Kind, name: str, cls: type, variants: Iterable[Mapping[str, Any]], **options: Any) -> None:
+    file, line = _location(cls)
+    frozen = tuple(MappingProxyType(dict(v)) for v in variants)
+    REGISTRY.add(Plugin(kind, name, cls, file, line, frozen, MappingProxyType(options)))
+
+
+@dataclass_transform(frozen_default=True)
+def defense(name: str, *, variants: Iterable[Mapping[str, Any]] = ({},)) -> Callable[[C], C]:
+    """Register a ``Defense``. Its annotated attributes become parameters (a frozen data class).
+
+    ``variants`` are the parameter sets that the default matrix runs; others are asked for by name
+    (``--defenses "darknetz[k=4]"``).
+    """
+
+    def decorate(cls: C) -> C:
+        made = dataclasses.dataclass(frozen=True)(cls)
+        made.name = name  # type: ignore[attr-defined]
+        _register(Kind.DEFENSE, name, made, variants)
+        return made
+
+    return decorate
+
+
+@dataclass_transform(frozen_default=True)
+def attack(
+    name: str, *, goal: Goal, needs: Iterable[View], variants: Iterable[Mapping[str, Any]] = ({},)
+) -> Callable[[C], C]:
+    """Register an ``Attack``; ``needs`` says what it must be shown, cells whose defense hides that are excluded."""
+
+    def decorate(cls: C) -> C:
+        made = dataclasses.dataclass(frozen=True)(cls)
+        made.name, made.goal, made.needs = name, goal, frozenset(needs)  # type: ignore[attr-defined]
+        _register(Kind.ATTACK, name, made, variants)
+        return made
+
+    return decorate
+
+
+def victim(name: str, *, recipe: Any) -> Callable[[C], C]:
+    """Register a ``torch.nn.Module`` class taking ``(input_shape, n_classes)``, with its training recipe."""
+
+    def decorate(cls: C) -> C:
+        _register(Kind.VICTIM, name, cls, ({},), recipe=recipe)
+        return cls
+
+    return decorate
+
+
+def discover(packages: Iterable[Kind] = tuple(Kind)) -> Registry:
+    """Import every plugin of the suite's own folders and of installed packages; return the registry.
+
+    Installed packages register under the entry-point groups ``leakboard.victims``, ``leakboard.defenses`` and
+    ``leakboard.attacks``.
+
+    Raises:
+        PluginError: a plugin does not import; names it and the cause.
+    """
+    for kind in packages:
+        package = importlib.import_module(kind.plural)
+        for info in pkgutil.iter_modules(package.__path__):
+            if not info.ispkg:
+                importlib.import_module(f"{kind.plural}.{info.name}")
+        for entry in importlib.metadata.entry_points(group=f"leakboard.{kind.plural}"):
+            try:
+                entry.load()
+            except PluginError:
+                raise
+            except Exception as error:
+                raise PluginError(f"{kind} {entry.name!r} of entry point {entry.value!r} does not import: {error}") from error
+    return REGISTRY
+
+
+def load_file(path: Path) -> None:
+    """Import a loose plugin file (``--plugin path.py``).
+
+    Raises:
+        PluginError: the file is missing, does not import, or registers nothing.
+    """
+    if not path.is_file():
+        raise PluginError(f"--plugin {path}: no such file")
+    path = path.resolve()
+    name = f"leakboard_plugin_{path.stem}"
+    before = {p.name for kind in Kind for p in REGISTRY.all(kind)}
+    if name in sys.modules and getattr(sys.modules[name], "__file__", None) == str(path):
+        return
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise PluginError(f"--plugin {path}: not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except PluginError:
+        raise
+    except Exception as error:
+        del sys.modules[name]
+        raise PluginError(f"--plugin {path}: does not import: {type(error).__name__}: {error}") from error
+    if before == {p.name for kind in Kind for p in REGISTRY.all(kind)}:
+        raise PluginError(f"--plugin {path}: registers nothing; decorate a class with @defense, @attack or @victim")

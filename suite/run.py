@@ -1,0 +1,145 @@
+"""The one path: registry, cell, victim, defense, device, attack, metrics, record."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from device.board import Board
+from suite import gates, pool
+from suite.attacking import run_attack, shadow_jobs
+from suite.deploying import lay
+from suite.evaluating import evaluate
+from suite.matrix import Cell
+from suite.metrics import latency_metrics, membership_metrics
+from suite.models import TrainJob
+from suite.provenance import code_hash, hash_json
+from suite.record import AttackInfo, AttackScores, Record, RecordError
+from suite.recording import compose
+from suite.records import read_record, read_scores, record_path, write_record
+from suite.registry import Kind
+from suite.spec import parse
+from suite.store import Store
+from suite.timing import LatencyMeter
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """Where cells are run: artefact store, board, results folder, and the loose plugin files in use."""
+
+    store: Store
+    board: Board
+    results: Path
+    plugins: tuple[str, ...] = ()
+    workers: int | None = None
+
+
+def victim_job(cell: Cell) -> TrainJob:
+    """The training that a cell's victim comes from."""
+    return TrainJob(cell.victim.name, cell.dataset, cell.profile, cell.seed)
+
+
+def training_jobs(cells: Sequence[Cell]) -> list[TrainJob]:
+    """Every model that the cells need, victims first."""
+    victims = [victim_job(cell) for cell in cells]
+    shadows = [job for cell in cells if cell.attack for job in shadow_jobs(cell.attack, victim_job(cell))]
+    return list(dict.fromkeys([*victims, *shadows]))
+
+
+def run_attack_cell(cell: Cell, bench: Bench) -> Record:
+    """Attack one deployment and write the record; an up-to-date record is kept as it is.
+
+    Raises:
+        GateError: the deployment is not what PyTorch computes; the record is written all the same.
+        PluginError, BoardError, StoreError, DataError, RecordError: see there.
+    """
+    assert cell.attack is not None
+    began = time.perf_counter()
+    job = victim_job(cell)
+    pool.ensure(bench.store, training_jobs([cell]), bench.plugins, bench.workers)
+    trained = time.perf_counter()
+    laid = lay(bench.store, cell.defense, job)
+    evaluation, outcome = run_attack(bench.store, cell.attack, laid, cell.defense, job, bench.board)
+    attacked = time.perf_counter()
+    code = {"record": code_hash("suite.run", roots=("suite", "device"))}
+    keys = {
+        "victim": job.key().id,
+        "deployment": laid.key.id,
+        "evaluation": evaluation.key.id,
+        "guess": outcome.key.id,
+        "record": hash_json([cell.id, cell.profile.name, code]),
+    }
+    record = up_to_date(cell, bench, keys)
+    if record is None:
+        material = job.material()
+        threshold, source = outcome.about["threshold"], outcome.about["source"]
+        metrics = membership_metrics(outcome.scores, material.is_member, threshold, seed=cell.seed)
+        shadows = shadow_jobs(cell.attack, job)
+        attack = AttackInfo(shadows[0].architecture if shadows else None, len(shadows), threshold, source, metrics)
+        seconds = {"train": trained - began, "attack": attacked - trained, "score": time.perf_counter() - attacked}
+        record = compose(
+            cell, bench.store, job, laid, evaluation, bench.board,
+            attack=attack, latency=None, keys=keys, code=code, seconds=seconds,
+        )  # fmt: skip
+        scores = AttackScores(outcome.scores, material.is_member, material.candidate_ids)
+        record = write_record(bench.results, record, scores)
+    gates.check(record, cell.defense.plugin.cls.max_accuracy_loss_frac)
+    return record
+
+
+Turns = Callable[[LatencyMeter, int], None]
+
+
+def run_turns(meter: LatencyMeter, rounds: int) -> None:
+    """Vanilla and protected in turns."""
+    for _ in range(rounds):
+        meter.vanilla()
+        meter.protected()
+
+
+def run_latency_cell(cell: Cell, bench: Bench, turns: Turns = run_turns) -> Record:
+    """Time one deployment against vanilla, interleaved, and write the record. Measured anew in every run.
+
+    Raises: as ``run_attack_cell``.
+    """
+    began = time.perf_counter()
+    job = victim_job(cell)
+    pool.ensure(bench.store, [job], bench.plugins, bench.workers)
+    laid = lay(bench.store, cell.defense, job)
+    (white_box,) = parse(Kind.DEFENSE, "vanilla")
+    unprotected = lay(bench.store, white_box, job)
+    evaluation = evaluate(bench.store, laid, cell.defense, job, bench.board)
+    timed = time.perf_counter()
+    image = job.material().test.images[0]
+    with LatencyMeter(bench.board, unprotected.files, laid.files, image) as meter:
+        meter.warm_up()
+        turns(meter, cell.profile.latency_rounds)
+        samples = meter.samples()
+    switches = evaluation.about["stats"]["switches_per_query"]
+    keys = {"victim": job.key().id, "deployment": laid.key.id, "evaluation": evaluation.key.id}
+    record = compose(
+        cell, bench.store, job, laid, evaluation, bench.board,
+        attack=None,
+        latency=latency_metrics(samples, switches, seed=cell.seed),
+        keys=keys,
+        code={"record": code_hash("suite.run", roots=("suite", "device"))},
+        seconds={"prepare": timed - began, "time": time.perf_counter() - timed},
+    )  # fmt: skip
+    record = write_record(bench.results, record, samples)
+    gates.check(record, cell.defense.plugin.cls.max_accuracy_loss_frac)
+    return record
+
+
+def up_to_date(cell: Cell, bench: Bench, keys: dict[str, str]) -> Record | None:
+    """The record in the results folder if it was made of exactly these keys and its scores are whole."""
+    path = record_path(bench.results, cell.profile.name, cell.id)
+    if not path.exists():
+        return None
+    try:
+        record = read_record(path)
+        read_scores(bench.results, record)
+    except RecordError:
+        return None  # damaged: it is written anew
+    return record if dict(record.provenance.keys) == keys else None

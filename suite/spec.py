@@ -1,0 +1,134 @@
+"""A plugin with its parameters, as written on the command line: ``darknetz[k=2,output=probs]``."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from suite.registry import REGISTRY, Kind, Plugin, PluginError, did_you_mean
+
+
+@dataclass(frozen=True, slots=True)
+class PluginSpec:
+    """A plugin's name and its complete parameters, defaults filled in, in declaration order.
+
+    ``asked`` tells a specification that somebody wrote from one that the plugin's own variants gave.
+    """
+
+    kind: Kind
+    name: str
+    params: tuple[tuple[str, Any], ...] = ()
+    asked: bool = dataclasses.field(default=False, compare=False)
+
+    @property
+    def plugin(self) -> Plugin:
+        """The registered plugin."""
+        return REGISTRY.get(self.kind, self.name)
+
+    def make(self) -> Any:
+        """An instance with these parameters."""
+        return self.plugin.cls(**dict(self.params))
+
+    @property
+    def text(self) -> str:
+        """Canonical form, readable by ``parse``: every parameter, also those at their default."""
+        return self.name + (f"[{','.join(f'{k}={_show(v)}' for k, v in self.params)}]" if self.params else "")
+
+    @property
+    def slug(self) -> str:
+        """The form used in cell names: parameters away from their default; ``k=2`` as ``k2``, texts as they are."""
+        if not self.params:
+            return self.name
+        defaults = {f.name: f.default for f in dataclasses.fields(self.plugin.cls)}
+        parts = [self.name]
+        for key, value in self.params:
+            if value == defaults[key]:
+                continue
+            if isinstance(value, bool):
+                parts.append(key if value else f"no_{key}")
+            elif isinstance(value, str):
+                parts.append(re.sub(r"[^a-z0-9]+", "_", value.lower()))
+            else:
+                parts.append(re.sub(r"[^a-z0-9]+", "_", f"{key}{value}".lower()))
+        return "_".join(parts)
+
+
+def _show(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _convert(text: str, kind: Any, where: str) -> Any:
+    options = [option for option in (typing.get_args(kind) or (kind,)) if option is not type(None)]
+    for option in options:
+        try:
+            if option is bool:
+                return {"true": True, "false": False}[text.lower()]
+            return option(text)
+        except (ValueError, KeyError, TypeError):
+            continue
+    names = " or ".join(getattr(option, "__name__", str(option)) for option in options)
+    raise PluginError(f"{where} takes {names}, not {text!r}")
+
+
+def specify(plugin: Plugin, given: Mapping[str, Any], *, asked: bool = False) -> PluginSpec:
+    """Complete ``given`` with the plugin's defaults.
+
+    Raises:
+        PluginError: a parameter the plugin does not have, or one without default that is missing.
+    """
+    if plugin.kind is Kind.VICTIM:
+        if given:
+            raise PluginError(f"victim {plugin.name!r} takes no parameters, got {', '.join(given)}")
+        return PluginSpec(plugin.kind, plugin.name, (), asked)
+    fields = {f.name: f for f in dataclasses.fields(plugin.cls)}
+    for key in given:
+        if key not in fields:
+            raise PluginError(f"{plugin.kind} {plugin.name!r} has no parameter {key!r}{did_you_mean(key, fields)}")
+    params = []
+    for key, entry in fields.items():
+        if key in given:
+            params.append((key, given[key]))
+        elif entry.default is not dataclasses.MISSING:
+            params.append((key, entry.default))
+        else:
+            raise PluginError(f"{plugin.kind} {plugin.name!r} needs {key}=...: write {plugin.name}[{key}=...]")
+    return PluginSpec(plugin.kind, plugin.name, tuple(params), asked)
+
+
+def parse(kind: Kind, text: str) -> list[PluginSpec]:
+    """Read one specification. A bare name whose plugin has variants stands for all of them.
+
+    Raises:
+        PluginError: unknown plugin or parameter, or a value of the wrong type; one line that says which.
+    """
+    match = re.fullmatch(r"\s*([A-Za-z0-9_]+)\s*(?:\[(.*)\])?\s*", text)
+    if match is None:
+        raise PluginError(f"cannot read {kind} {text!r}: write name or name[parameter=value,...]")
+    plugin = REGISTRY.get(kind, match[1])
+    if match[2] is None:
+        return [specify(plugin, variant, asked=True) for variant in plugin.variants]
+    hints = typing.get_type_hints(plugin.cls)
+    given: dict[str, Any] = {}
+    for part in filter(None, (p.strip() for p in match[2].split(","))):
+        key, equals, value = (s.strip() for s in part.partition("="))
+        if not equals:
+            raise PluginError(f"cannot read {part!r} in {text!r}: write parameter=value")
+        given[key] = _convert(value, hints.get(key, str), f"parameter {key!r} of {kind} {plugin.name!r}")
+    return [specify(plugin, given, asked=True)]
+
+
+def parse_list(kind: Kind, text: str) -> list[PluginSpec]:
+    """Read specifications separated by commas (those inside brackets do not separate)."""
+    parts = re.split(r",(?![^\[]*\])", text)
+    return [spec for part in parts if part.strip() for spec in parse(kind, part)]
+
+
+def default_specs(kind: Kind) -> Iterable[PluginSpec]:
+    """What the default matrix runs: every variant of every plugin."""
+    for plugin in REGISTRY.all(kind):
+        for variant in plugin.variants:
+            yield specify(plugin, variant)

@@ -1,0 +1,165 @@
+"""A store of content-keyed artefacts: made once, checked on every read, safe between processes.
+
+An entry is a folder named by its key, with a ``manifest.json`` that lists the parts the key was made of and the
+SHA-256 of every file. It is written beside its place and renamed into it, so a half-written entry is never seen.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+import platformdirs
+
+from suite.provenance import hash_file, hash_json
+
+MANIFEST = "manifest.json"
+
+
+class Busy(Exception):
+    """Another process is making the entry."""
+
+
+class StoreError(RuntimeError):
+    """The store cannot be written, or one of its entries is damaged; names the path and the way out."""
+
+
+def cache_root() -> Path:
+    """Where data, builds and artefacts are kept: ``LEAKBOARD_CACHE``, else the user's cache folder."""
+    configured = os.environ.get("LEAKBOARD_CACHE")
+    return Path(configured) if configured else Path(platformdirs.user_cache_dir("leakboard"))
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A step's identity: its ``kind`` and everything its output depends on, as JSON-able ``parts``."""
+
+    kind: str
+    parts: Mapping[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256, hex, over kind and parts."""
+        return hash_json({"kind": self.kind, "parts": dict(self.parts)})
+
+    @property
+    def id(self) -> str:
+        """Folder name, short enough to read and long enough to be unique."""
+        return f"{self.kind}-{self.digest[:24]}"
+
+
+class Store:
+    """Artefacts under one root folder.
+
+    Raises:
+        StoreError: the folder cannot be created or written.
+    """
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = root or cache_root() / "store"
+        try:
+            for name in ("entries", "partial", "locks"):
+                (self.root / name).mkdir(parents=True, exist_ok=True)
+            probe = self.root / "partial" / f".probe-{uuid.uuid4().hex}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise StoreError(
+                f"cannot write to the store {self.root}: {error.strerror}; set LEAKBOARD_CACHE to a folder you may write"
+            ) from error
+
+    def path(self, key: Key) -> Path:
+        """Where the entry is, or would be."""
+        return self.root / "entries" / key.id
+
+    def find(self, key: Key) -> Path | None:
+        """The checked entry of ``key``, or None when it was not made yet.
+
+        Raises:
+            StoreError: the entry is there but damaged.
+        """
+        entry = self.path(key)
+        if not entry.is_dir():
+            return None
+        verify(entry, key)
+        return entry
+
+    def get(self, key: Key, make: Callable[[Path, Path], None], *, wait: bool = True) -> Path:
+        """The entry of ``key``, made by ``make(folder, scratch)`` if it is not there.
+
+        ``folder`` takes the entry's files. ``scratch`` survives an interruption and is handed to the next attempt at
+        the same key, for checkpoints; it is removed once the entry stands. One process makes an entry, others wait.
+
+        Raises:
+            Busy: another process is making it, and ``wait`` is false.
+            StoreError: the entry is damaged, or the disk refuses.
+        """
+        found = self.find(key)
+        if found:
+            return found
+        lock = filelock.FileLock(self.root / "locks" / f"{key.id}.lock")
+        try:
+            lock.acquire(timeout=-1 if wait else 0)
+        except filelock.Timeout:
+            raise Busy(key.id) from None
+        with lock:
+            lock.release()  # one level: ``with`` has taken a second
+            found = self.find(key)
+            if found:
+                return found
+            scratch = self.root / "partial" / key.id
+            folder = self.root / "partial" / f"{key.id}.{uuid.uuid4().hex[:8]}"
+            for stale in (self.root / "partial").glob(f"{key.id}.*"):
+                shutil.rmtree(stale, ignore_errors=True)  # left by a killed attempt; we hold the lock
+            try:
+                scratch.mkdir(exist_ok=True)
+                folder.mkdir()
+                make(folder, scratch)
+                self._seal(folder, key)
+                os.replace(folder, self.path(key))
+            except OSError as error:
+                if error.errno is None:
+                    raise
+                raise StoreError(f"cannot write store entry {self.path(key)}: {error}") from error
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(scratch, ignore_errors=True)
+        return self.path(key)
+
+    def _seal(self, folder: Path, key: Key) -> None:
+        files = {str(p.relative_to(folder)): hash_file(p) for p in sorted(folder.rglob("*")) if p.is_file()}
+        manifest = {"kind": key.kind, "digest": key.digest, "parts": dict(key.parts), "files": files}
+        (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True), encoding="utf-8")
+
+    def entries(self) -> Iterator[Path]:
+        """Every entry's folder."""
+        yield from sorted((self.root / "entries").iterdir())
+
+
+def verify(entry: Path, key: Key | None = None) -> None:
+    """Check an entry against its manifest, and the manifest against ``key``.
+
+    Raises:
+        StoreError: a file is missing, changed or of another key; names it and how to get rid of the entry.
+    """
+    way_out = "; 'leakboard store repair' removes it, and it will be made again"
+    try:
+        manifest = json.loads((entry / MANIFEST).read_text(encoding="utf-8"))
+        files, digest = manifest["files"], manifest["digest"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"store entry {entry} is damaged: {MANIFEST} cannot be read ({error}){way_out}") from error
+    if key is not None and digest != key.digest:
+        raise StoreError(f"store entry {entry} is damaged: its manifest is of another key{way_out}")
+    for name, expected in files.items():
+        path = entry / name
+        if not path.is_file():
+            raise StoreError(f"store entry {entry} is damaged: {name} is missing{way_out}")
+        if hash_file(path) != expected:
+            raise StoreError(f"store entry {entry} is damaged: {name} was changed{way_out}")

@@ -1,0 +1,123 @@
+"""What an attacker sees. Attacks get this object and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from device.board import Session
+from suite.graph.ir import Graph
+from suite.model import LabelledImages, Observation, ShadowObservation, View
+from suite.policy import OutputPolicy, Outputs
+
+
+class ViewError(PermissionError):
+    """An attack asked for something that it did not declare, or that the deployment does not show."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Everything that lies on the attacker's side of one deployment, before the attack's declaration narrows it."""
+
+    architecture: str
+    input_shape: tuple[int, int, int]
+    n_classes: int
+    policy: OutputPolicy
+    candidates: LabelledImages
+    outputs: Outputs
+    shows: frozenset[View]
+    public: tuple[Graph, ...]
+    boundary: Mapping[str, NDArray[np.float32]]
+    auxiliary: LabelledImages
+    shadows: tuple[ShadowObservation, ...]
+
+
+class AdversaryView:
+    """One deployment as one attack may see it.
+
+    What is not declared in the attack's ``needs``, or not shown by the deployment, raises ``ViewError``. Nothing
+    hidden can be reached from here: the public part is read back from the public file, and a live session knows the
+    board's process, not the sealed file.
+    """
+
+    __slots__ = ("_needs", "_session", "_shown")
+
+    def __init__(self, shown: Shown, needs: frozenset[View], session: Session | None = None) -> None:
+        self._shown = shown
+        self._needs = needs
+        self._session = session
+
+    def _allow(self, view: View) -> None:
+        if view not in self._shown.shows:
+            raise ViewError(f"this deployment does not show {view!r} (it shows {', '.join(sorted(self._shown.shows))})")
+        if view not in self._needs:
+            raise ViewError(f"the attack did not declare {view!r}: add View.{view.name} to its needs")
+
+    @property
+    def architecture(self) -> str:
+        """The victim's architecture, which the attacker is taken to know."""
+        return self._shown.architecture
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of an image."""
+        return self._shown.input_shape
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes."""
+        return self._shown.n_classes
+
+    @property
+    def policy(self) -> OutputPolicy:
+        """What the answers reveal."""
+        return self._shown.policy
+
+    @property
+    def candidates(self) -> LabelledImages:
+        """The images whose membership is in question, with their true labels."""
+        return self._shown.candidates
+
+    def observation(self) -> Observation:
+        """The deployment's answers for the candidates, with boundary tensors and shadows where declared."""
+        self._allow(View.OUTPUT)
+        boundary = self.boundary if View.BOUNDARY in self._needs else {}
+        shadows = self.shadows if View.AUXILIARY in self._needs else ()
+        shown = self._shown
+        return Observation(
+            shown.outputs, shown.candidates.labels, shown.n_classes, shown.policy, boundary=boundary, shadows=shadows
+        )
+
+    @property
+    def public(self) -> tuple[Graph, ...]:
+        """Graphs and parameters of the normal world's part, as its file tells them."""
+        self._allow(View.WEIGHTS)
+        return self._shown.public
+
+    @property
+    def boundary(self) -> Mapping[str, NDArray[np.float32]]:
+        """Every tensor that crossed for the candidates, float32 [N, ...] each, by step."""
+        self._allow(View.BOUNDARY)
+        return self._shown.boundary
+
+    @property
+    def auxiliary(self) -> LabelledImages:
+        """The attacker's own images: none of them is a candidate."""
+        self._allow(View.AUXILIARY)
+        return self._shown.auxiliary
+
+    @property
+    def shadows(self) -> tuple[ShadowObservation, ...]:
+        """What the attacker's shadow models answer under the same output policy."""
+        self._allow(View.AUXILIARY)
+        return self._shown.shadows
+
+    def query(self, images: NDArray[np.float32]) -> Outputs:
+        """Ask the deployment: float32 [N, *input_shape] to what its policy lets out."""
+        self._allow(View.QUERY)
+        if self._session is None:
+            raise ViewError("the session is over: query inside observe()")
+        return self._session.infer(images).outputs

@@ -1,0 +1,177 @@
+/* The Trusted Application: entry points and commands. What they take and give is in include/leakboard_ta.h. */
+#include <tee_internal_api.h>
+
+#include "leakboard_ta.h"
+#include "model_store.h"
+#include "user_ta_header_defines.h"
+
+struct session {
+	struct lb_held_model held;
+	int is_open;
+	uint32_t next; /* the segment that may run */
+	uint32_t runs;
+};
+
+#define NO_PARAMETERS                                                                                                 \
+	TEE_PARAM_TYPES(TEE_PARAM_TYPE_NONE, TEE_PARAM_TYPE_NONE, TEE_PARAM_TYPE_NONE, TEE_PARAM_TYPE_NONE)
+
+static void close_model(struct session *session)
+{
+	lb_held_model_close(&session->held);
+	session->is_open = 0;
+	session->next = 0;
+	session->runs = 0;
+}
+
+static TEE_Result open_model(struct session *session, uint32_t types, TEE_Param params[4])
+{
+	uint32_t id[4], fault_index = 0;
+	enum lb_error fault = LB_OK;
+	TEE_Result result;
+
+	if (types != TEE_PARAM_TYPES(TEE_PARAM_TYPE_VALUE_INPUT, TEE_PARAM_TYPE_VALUE_INPUT,
+				     TEE_PARAM_TYPE_VALUE_OUTPUT, TEE_PARAM_TYPE_VALUE_OUTPUT))
+		return TEE_ERROR_BAD_PARAMETERS;
+	id[0] = params[0].value.a;
+	id[1] = params[0].value.b;
+	id[2] = params[1].value.a;
+	id[3] = params[1].value.b;
+	close_model(session);
+	result = lb_held_model_open(&session->held, id, &fault, &fault_index);
+	params[2].value.a = params[2].value.b = 0;
+	params[3].value.a = (uint32_t)fault;
+	params[3].value.b = fault_index;
+	if (result)
+		return result;
+	session->is_open = 1;
+	params[2].value.a = session->held.model.header->n_segments;
+	params[2].value.b = session->held.model.header->policy;
+	return TEE_SUCCESS;
+}
+
+/* The outputs, or for the model's answer what its policy lets out of it: nothing else reaches `out`. */
+static uint32_t write_outputs(const struct session *session, uint32_t segment, void *out)
+{
+	const struct lb_model *model = &session->held.model;
+	const struct lb_model_header *header = model->header;
+	const struct lb_tensor *answer;
+
+	if (!header->policy || segment + 1u < header->n_segments) {
+		lb_segment_get_outputs(model, segment, session->held.arena.data, out);
+		return 0;
+	}
+	answer = &model->tensors[model->refs[model->segments[segment].first_output]];
+	lb_policy_apply(header->policy, header->policy_arg,
+			(const float *)(const void *)((unsigned char *)session->held.arena.data + answer->offset),
+			header->n_classes, out);
+	return header->policy;
+}
+
+static size_t output_bytes(const struct session *session, uint32_t segment)
+{
+	const struct lb_model_header *header = session->held.model.header;
+
+	if (!header->policy || segment + 1u < header->n_segments)
+		return lb_segment_output_bytes(&session->held.model, segment);
+	return lb_policy_bytes(header->policy, header->n_classes);
+}
+
+static TEE_Result run(struct session *session, uint32_t types, TEE_Param params[4])
+{
+	const struct lb_model *model = &session->held.model;
+	uint32_t segment, expected = session->next;
+	size_t need;
+
+	session->next = 0; /* until this run has succeeded */
+	if (types != TEE_PARAM_TYPES(TEE_PARAM_TYPE_VALUE_INPUT, TEE_PARAM_TYPE_MEMREF_INPUT,
+				     TEE_PARAM_TYPE_MEMREF_OUTPUT, TEE_PARAM_TYPE_VALUE_OUTPUT))
+		return TEE_ERROR_BAD_PARAMETERS;
+	segment = params[0].value.a;
+	if (!session->is_open || segment >= model->header->n_segments || segment != expected)
+		return TEE_ERROR_BAD_STATE;
+	if (params[0].value.b || !params[1].memref.buffer ||
+	    params[1].memref.size != lb_segment_input_bytes(model, segment))
+		return TEE_ERROR_BAD_PARAMETERS;
+	need = output_bytes(session, segment);
+	if (params[2].memref.size < need || !params[2].memref.buffer) {
+		params[2].memref.size = need;
+		return TEE_ERROR_SHORT_BUFFER;
+	}
+
+	/* The only read of shared memory: from here on the normal world cannot change what is computed on. */
+	lb_segment_put_inputs(model, segment, session->held.arena.data, params[1].memref.buffer);
+	if (lb_segment_run(model, segment, session->held.arena.data, session->held.scratch.data))
+		return TEE_ERROR_GENERIC;
+	params[3].value.a = write_outputs(session, segment, params[2].memref.buffer);
+	params[3].value.b = 0;
+	params[2].memref.size = need;
+	session->next = segment + 1u == model->header->n_segments ? 0 : segment + 1u;
+	session->runs++;
+	return TEE_SUCCESS;
+}
+
+static TEE_Result stats(const struct session *session, uint32_t types, TEE_Param params[4])
+{
+	if (types != TEE_PARAM_TYPES(TEE_PARAM_TYPE_VALUE_OUTPUT, TEE_PARAM_TYPE_VALUE_OUTPUT, TEE_PARAM_TYPE_NONE,
+				     TEE_PARAM_TYPE_NONE))
+		return TEE_ERROR_BAD_PARAMETERS;
+	params[0].value.a = (uint32_t)lb_heap_now();
+	params[0].value.b = (uint32_t)lb_heap_peak();
+	params[1].value.a = TA_STACK_SIZE;
+	params[1].value.b = session->runs;
+	return TEE_SUCCESS;
+}
+
+TEE_Result TA_CreateEntryPoint(void)
+{
+	return TEE_SUCCESS;
+}
+
+void TA_DestroyEntryPoint(void)
+{
+}
+
+TEE_Result TA_OpenSessionEntryPoint(uint32_t types, TEE_Param params[4], void **context)
+{
+	struct session *session;
+
+	(void)params;
+	if (types != NO_PARAMETERS)
+		return TEE_ERROR_BAD_PARAMETERS;
+	session = TEE_Malloc(sizeof(*session), TEE_MALLOC_FILL_ZERO);
+	if (!session)
+		return TEE_ERROR_OUT_OF_MEMORY;
+	*context = session;
+	return TEE_SUCCESS;
+}
+
+void TA_CloseSessionEntryPoint(void *context)
+{
+	close_model(context);
+	TEE_Free(context);
+}
+
+TEE_Result TA_InvokeCommandEntryPoint(void *context, uint32_t command, uint32_t types, TEE_Param params[4])
+{
+	struct session *session = context;
+
+	switch (command) {
+	case LEAKBOARD_CMD_NOOP:
+		return types == NO_PARAMETERS ? TEE_SUCCESS : TEE_ERROR_BAD_PARAMETERS;
+	case LEAKBOARD_CMD_OPEN_MODEL:
+		return open_model(session, types, params);
+	case LEAKBOARD_CMD_RUN:
+		return run(session, types, params);
+	case LEAKBOARD_CMD_STATS:
+		return stats(session, types, params);
+	case LEAKBOARD_CMD_CLOSE_MODEL:
+		if (types != NO_PARAMETERS)
+			return TEE_ERROR_BAD_PARAMETERS;
+		if (!session->is_open)
+			return TEE_ERROR_BAD_STATE;
+		close_model(session);
+		return TEE_SUCCESS;
+	default:
+		return TEE_ERROR_NOT_SUPPORTED;
+	}
+}

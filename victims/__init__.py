@@ -1,0 +1,1 @@
+"""The models under attack: architectures, how they are trained, and the data sets."""
