@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 
 class BoardError(RuntimeError):
-    """A board that could not be built, started or reached, or that answered with an error; says what to do.
-    """
+    """A board that could not be built, started or reached, or that answered with an error; says what to do."""
 
 
 class TeeOutOfMemory(BoardError):

@@ -1,8 +1,8 @@
 """Compiling the C side for this machine, once per content of its sources.
 
-A build is a folder of the cache whose name is a hash over every C source and header, the compiler and the flags,
-so that a stale one is never used. It is made aside and moved into place under a lock: pytest-xdist workers build
-once.
+A build is a folder of the cache whose name is a hash over every C source and header, the compiler and the
+flags, so that a stale one is never used. It is made aside and moved into place under a lock: pytest-xdist
+workers build once.
 """
 
 from __future__ import annotations

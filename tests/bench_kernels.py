@@ -1,8 +1,8 @@
 """C against PyTorch, one thread each, side by side: ``pytest tests/bench_kernels.py -s``. Asserts no time.
 
-The ratio (PyTorch's median over the emulated board's; above 1 the C side is faster) is printed and stands in the
-benchmark's ``extra_info``. Both take turns, so that what else the machine does meets them alike; the board's time is
-its own clock's, without the way through Python.
+The ratio (PyTorch's median over the emulated board's; above 1 the C side is faster) is printed and stands in
+the benchmark's ``extra_info``. Both take turns, so that what else the machine does meets them alike; the
+board's time is its own clock's, without the way through Python.
 """
 
 import time

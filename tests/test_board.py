@@ -62,14 +62,15 @@ def test_outputs_equal_pytorch_wherever_the_cut_is(tmp_path, hidden):
         assert session.infer(x[:0]).outputs.shape == (0, 5)
 
 
-@settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(split_graphs())
-def test_random_deployments_and_what_crosses(tmp_path, case):
+@pytest.mark.parametrize("sanitize", [False, True], ids=["plain", "sanitized"])
+@settings(deadline=None, max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(case=split_graphs())
+def test_random_deployments_and_what_crosses(tmp_path, case, sanitize):
     graph, hidden = case
     if not hidden:
         return
     files, segments, x = deploy(tmp_path, graph, set(hidden)), split(graph, hidden), images_for(graph)
-    with EmulatedBoard().open(files) as session:
+    with EmulatedBoard(sanitize=sanitize).open(files) as session:
         answer, stats = session.infer(x["image"], boundary=True), session.stats()
     held = dict(x)
     expected = {}
@@ -86,7 +87,8 @@ def test_random_deployments_and_what_crosses(tmp_path, case):
         np.testing.assert_allclose(answer.boundary[name], want, rtol=1e-4, atol=1e-4 * scale, err_msg=name)
     np.testing.assert_allclose(answer.outputs, held[graph.outputs[0]], rtol=1e-4, atol=1e-6)
     assert stats.switches_per_query == sum(s.world is World.TEE for s in segments)
-    assert 0 < stats.tee_peak_bytes <= plan_memory(segments).peak_bytes
+    if not sanitize:  # whose static data are larger
+        assert 0 < stats.tee_peak_bytes <= plan_memory(segments).peak_bytes
 
 
 @pytest.mark.parametrize("policy", ["probs", "rounded2", "rounded0", "topk1", "topk3", "topk5", "top1"])
@@ -297,12 +299,16 @@ def test_fingerprint_covers_limit_and_build(tmp_path):
     assert board.tee_limit_bytes() == board.describe()["tee_limit_bytes"] == 16 << 20
 
 
-def test_everything_once_more_under_sanitizers(tmp_path):
-    board, x = EmulatedBoard(32 << 20, sanitize=True), images(3)
+def test_sessions_end_without_a_leak_or_a_fault_under_sanitizers(tmp_path):
+    board, x = EmulatedBoard(sanitize=True), images(3)
     for hidden in HIDDEN.values():
-        graph = small_graph()
-        with board.open(deploy(tmp_path, graph, hidden)) as session:
-            answer = session.infer(x, boundary=True)
-            np.testing.assert_allclose(answer.outputs, run_graph(graph, {"image": x})["p"], rtol=1e-4)
-            session.time(x[0], 2)
-            session.stats()
+        session = board.open(deploy(tmp_path, small_graph(), hidden))
+        session.infer(x, boundary=True)
+        session.time(x[0], 2)
+        session.stats()
+        process, stderr = session._connection._process, session._connection._stderr
+        process.stdin.close()
+        assert process.wait(20) == 0
+        stderr.seek(0)
+        assert stderr.read() == b""  # leaks of either process are reported at its end
+        session.close()
