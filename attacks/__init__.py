@@ -1,0 +1,1 @@
+"""Attacks: one file, one class each."""

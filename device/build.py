@@ -52,7 +52,7 @@ SANITIZED = [
     "-DEMU_EXTRA_STACK=4194304",
 ]
 
-INCLUDES = ("ta/include", "ta/kernels", "ta/runtime", "ta", "device/emu/include", "device/agent")
+INCLUDES = ("ta/include", "ta/kernels", "ta/runtime", "ta", "device/emu/include", "device/emu/pta", "device/agent")
 
 PARTS = {
     "kernels": "ta/kernels",
@@ -113,11 +113,7 @@ def build_program(source: Path, parts: Sequence[str], *, sanitize: bool = False)
     key = hashlib.sha256("\0".join([made.key, *parts, source.name, source.read_text()]).encode()).hexdigest()
 
     def make(folder: Path) -> None:
-        linked = [
-            str(made.folder / "objects" / _object(part, file))
-            for part in parts
-            for file in part_sources(part)
-        ]
+        linked = [str(made.folder / "objects" / _object(part, file)) for part in parts for file in part_sources(part)]
         includes = [f"-I{ROOT / include}" for include in INCLUDES]
         out = str(folder / source.stem)
         _run([*compiler, *made.flags, *includes, str(source), *linked, "-o", out], source.name)
@@ -164,9 +160,7 @@ def part_sources(part: str) -> list[Path]:
 
 def sources() -> list[Path]:
     """Every C source and header that a build can depend on."""
-    return sorted(
-        file for top in ("ta", "device") for ext in ("c", "h") for file in (ROOT / top).rglob(f"*.{ext}")
-    )
+    return sorted(file for top in ("ta", "device") for ext in ("c", "h") for file in (ROOT / top).rglob(f"*.{ext}"))
 
 
 def _key(compiler: Sequence[str], flags: Iterable[str], files: Iterable[Path]) -> str:
@@ -204,9 +198,7 @@ def _cached(key: str, make: Callable[[Path], None]) -> Path:
                 finally:
                     shutil.rmtree(aside, ignore_errors=True)
     except OSError as error:
-        raise BoardError(
-            f"cannot build in {cache}: {error} (LEAKBOARD_CACHE chooses another folder)"
-        ) from error
+        raise BoardError(f"cannot build in {cache}: {error} (LEAKBOARD_CACHE chooses another folder)") from error
     return folder
 
 
@@ -246,7 +238,5 @@ def _run(command: Sequence[str], what: str) -> str:
         raise BoardError(f"cannot run the C compiler {command[0]!r}: {error}") from error
     if done.returncode:
         said = "\n".join((done.stderr or done.stdout).strip().splitlines()[:20])
-        raise BoardError(
-            f"compiling {what} failed ({' '.join(command[:1])} exits {done.returncode}):\n{said}"
-        )
+        raise BoardError(f"compiling {what} failed ({' '.join(command[:1])} exits {done.returncode}):\n{said}")
     return done.stdout

@@ -66,9 +66,7 @@ class Connection:
         if size > wire.FRAME_MAX_BYTES:
             raise BoardError(f"a {kind.name} request of {size} bytes; a frame holds {wire.FRAME_MAX_BYTES}")
         if not self._end.alive:
-            raise BoardError(
-                "the session is over: it was closed, interrupted, or its agent died; open another"
-            )
+            raise BoardError("the session is over: it was closed, interrupted, or its agent died; open another")
         self._request += 1
         answer = b""
         try:
@@ -100,16 +98,12 @@ class Connection:
     def _receive(self, kind: FrameType) -> bytes:
         magic, version, answered, request, size = wire.FRAME.unpack(self._read(kind, wire.FRAME.size))
         if magic != wire.FRAME_MAGIC or version != wire.FRAME_VERSION or size > wire.FRAME_MAX_BYTES:
-            raise BoardError(
-                f"the agent's answer to {kind.name} is no frame (magic {magic:#x}); {self._said()}"
-            )
+            raise BoardError(f"the agent's answer to {kind.name} is no frame (magic {magic:#x}); {self._said()}")
         body = self._read(kind, size)
         if answered == wire.FRAME_ERROR:
             raise _Refusal(self._error(body))
         if answered != kind | wire.FRAME_ANSWER or request != self._request:
-            raise BoardError(
-                f"the agent answered {kind.name} #{self._request} with type {answered:#x} #{request}"
-            )
+            raise BoardError(f"the agent answered {kind.name} #{self._request} with type {answered:#x} #{request}")
         return body
 
     def _read(self, kind: FrameType, size: int) -> bytes:
@@ -216,13 +210,9 @@ class AgentSession(Session):
     def time(self, image: NDArray[np.float32], rounds: int, noops: int = 200) -> Timings:
         """See :meth:`Session.time`; ``noops``: how many empty calls to measure after the rounds."""
         if not 1 <= rounds <= wire.MAX_ROUNDS or not 0 <= noops <= wire.MAX_ROUNDS:
-            raise BoardError(
-                f"{rounds} rounds and {noops} empty calls: 1 (0) to {wire.MAX_ROUNDS} are allowed"
-            )
+            raise BoardError(f"{rounds} rounds and {noops} empty calls: 1 (0) to {wire.MAX_ROUNDS} are allowed")
         data = self._checked(image, self._shape)
-        answer = self._connection.ask(
-            FrameType.TIME, wire.TIME.pack(rounds, noops), data.reshape(-1).data.cast("B")
-        )
+        answer = self._connection.ask(FrameType.TIME, wire.TIME.pack(rounds, noops), data.reshape(-1).data.cast("B"))
         rounds, _ = wire.TIME.unpack_from(answer)
         times = np.frombuffer(answer, "<u8", offset=wire.TIME.size).astype(np.int64)
         return Timings(times[:rounds], times[rounds : 2 * rounds], times[2 * rounds :])
@@ -259,9 +249,7 @@ def _crossing(fields: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
 def _greet(connection: Connection) -> None:
     protocol, _, frame_max, _ = wire.HELLO.unpack(connection.ask(FrameType.HELLO))
     if protocol != wire.FRAME_VERSION or frame_max != wire.FRAME_MAX_BYTES:
-        raise BoardError(
-            f"the agent speaks protocol {protocol}, this side {wire.FRAME_VERSION}: rebuild the agent"
-        )
+        raise BoardError(f"the agent speaks protocol {protocol}, this side {wire.FRAME_VERSION}: rebuild the agent")
 
 
 def _load(connection: Connection, public: Path, has_sealed: bool) -> bytes:

@@ -23,7 +23,8 @@ def check(record: Record, max_accuracy_loss_frac: float) -> None:
     parity, loss = record.parity, record.utility.accuracy_loss_frac
     if parity.max_rel_error > MAX_REL_ERROR:
         raise GateError(
-            f"{record.cell.id}: outputs are {parity.max_rel_error:.2e} off PyTorch's (relative), allowed {MAX_REL_ERROR:g}"
+            f"{record.cell.id}: outputs are {parity.max_rel_error:.2e} off PyTorch's (relative),"
+            f" allowed {MAX_REL_ERROR:g}"
         )
     if parity.label_agreement_frac < MIN_LABEL_AGREEMENT:
         raise GateError(

@@ -70,5 +70,6 @@ def build(
     for cell in cells:
         other = seen.setdefault(cell.id, cell)
         if other != cell:
-            raise PluginError(f"two cells are named {cell.id!r}: {other.defense.text}/{other.measure} and {cell.defense.text}")
+            both = f"{other.defense.text} and {cell.defense.text}"
+            raise PluginError(f"two cells are named {cell.id!r}: {both}; change a parameter's text or name")
     return list(seen.values())

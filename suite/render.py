@@ -7,7 +7,7 @@ import json
 import re
 import textwrap
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +96,16 @@ def as_json(board: Leaderboard) -> str:
     excluded = [{"cell": cell, "reason": reason} for cell, reason in board.excluded]
     value = {"tables": tables, "excluded": excluded, "problems": list(board.problems)}
     return json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+FORMATS: Mapping[str, Callable[[Leaderboard], str]] = {
+    "terminal": terminal,
+    "markdown": markdown,
+    "csv": csv,
+    "json": as_json,
+    "latex": latex,
+}
+"""Every way to write a leaderboard, by the name the command line gives it."""
 
 
 def write_tables(board: Leaderboard, folder: Path) -> tuple[Path, ...]:

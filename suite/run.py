@@ -85,7 +85,7 @@ def run_attack_cell(cell: Cell, bench: Bench) -> Record:
         )  # fmt: skip
         scores = AttackScores(outcome.scores, material.is_member, material.candidate_ids)
         record = write_record(bench.results, record, scores)
-    gates.check(record, cell.defense.plugin.cls.max_accuracy_loss_frac)
+    gates.check(record, cell.defense.make().max_accuracy_loss_frac)
     return record
 
 
@@ -128,7 +128,7 @@ def run_latency_cell(cell: Cell, bench: Bench, turns: Turns = run_turns) -> Reco
         seconds={"prepare": timed - began, "time": time.perf_counter() - timed},
     )  # fmt: skip
     record = write_record(bench.results, record, samples)
-    gates.check(record, cell.defense.plugin.cls.max_accuracy_loss_frac)
+    gates.check(record, cell.defense.make().max_accuracy_loss_frac)
     return record
 
 

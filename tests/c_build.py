@@ -71,9 +71,7 @@ def small_graph(classes: int = 5, seed: int = 0) -> Graph:
         ),
         Node("relu", Op.RELU, ("c",), "r", "relu"),
         Node("flat", Op.FLATTEN, ("r",), "f", "flat"),
-        Node(
-            "fc", Op.LINEAR, ("f",), "l", "fc", {}, {"weight": floats(classes, 108), "bias": floats(classes)}
-        ),
+        Node("fc", Op.LINEAR, ("f",), "l", "fc", {}, {"weight": floats(classes, 108), "bias": floats(classes)}),
         Node("soft", Op.SOFTMAX, ("l",), "p", "soft"),
     )
     shapes = {

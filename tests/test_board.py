@@ -140,9 +140,7 @@ def test_the_memory_limit_is_exact(tmp_path):
         EmulatedBoard(1000).open(files)
 
 
-@pytest.mark.parametrize(
-    "damage", ["public", "sealed", "other_id", "no_sealed", "too_much", "swapped", "missing"]
-)
+@pytest.mark.parametrize("damage", ["public", "sealed", "other_id", "no_sealed", "too_much", "swapped", "missing"])
 def test_files_that_do_not_fit_are_named(tmp_path, damage):
     files = deploy(tmp_path, small_graph(), HIDDEN["last"])
     assert files.sealed is not None

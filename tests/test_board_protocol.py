@@ -12,9 +12,7 @@ from device.build import build
 from device.wire import AgentErrorCode, FrameType
 
 
-def frame(
-    kind: int, body: bytes = b"", *, magic=wire.FRAME_MAGIC, version=wire.FRAME_VERSION, size=None
-) -> bytes:
+def frame(kind: int, body: bytes = b"", *, magic=wire.FRAME_MAGIC, version=wire.FRAME_VERSION, size=None) -> bytes:
     return wire.FRAME.pack(magic, version, kind, 7, len(body) if size is None else size) + body
 
 
@@ -72,9 +70,7 @@ def test_what_is_no_frame_ends_the_agent_with_an_error(broken):
 
 def talk_raw(data: bytes) -> tuple[int, list[tuple[int, bytes]]]:
     """As talk, for input whose request number is not 7."""
-    done = subprocess.run(
-        [build(sanitize=True).agent], input=data, capture_output=True, timeout=60, check=False
-    )
+    done = subprocess.run([build(sanitize=True).agent], input=data, capture_output=True, timeout=60, check=False)
     _, _, kind, _, size = wire.FRAME.unpack_from(done.stdout)
     return done.returncode, [(kind, done.stdout[wire.FRAME.size : wire.FRAME.size + size])]
 
@@ -141,9 +137,7 @@ def test_a_compiler_that_is_missing_or_refuses_is_one_clear_error(monkeypatch, t
     with pytest.raises(BoardError, match="apt-get install gcc"):
         build()
     fake = tmp_path / "cc"
-    fake.write_text(
-        '#!/bin/sh\n[ "$1" = --version ] && echo cc 1.0 && exit 0\necho "oven too cold" >&2\nexit 1\n'
-    )
+    fake.write_text('#!/bin/sh\n[ "$1" = --version ] && echo cc 1.0 && exit 0\necho "oven too cold" >&2\nexit 1\n')
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
     monkeypatch.setenv("CC", str(fake))

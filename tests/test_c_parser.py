@@ -30,9 +30,7 @@ HEADER = {name: wire.HEADER.fields[name][1] // 4 for name in wire.HEADER.names}
 
 def parse_all(files: list[bytes]) -> list[str]:
     """Parse each file, run what is accepted, and return the error names. Fails when the program crashes."""
-    program = build_program(
-        Path(__file__).parent / "c" / "parse_many.c", ("runtime", "kernels"), sanitize=True
-    )
+    program = build_program(Path(__file__).parent / "c" / "parse_many.c", ("runtime", "kernels"), sanitize=True)
     stream = b"".join(struct.pack("<I", len(data)) + data for data in files)
     done = subprocess.run([program], input=stream, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()[-3000:]
@@ -107,9 +105,7 @@ def test_the_writer_s_files_are_accepted_and_run(public, sealed):
 def test_random_deployments_are_accepted_and_run(case):
     graph, hidden = case
     segments = split(graph, hidden)
-    files = [pack_public(segments, PROBS, MODEL_ID)] + (
-        [pack_sealed(segments, PROBS, MODEL_ID)] if hidden else []
-    )
+    files = [pack_public(segments, PROBS, MODEL_ID)] + ([pack_sealed(segments, PROBS, MODEL_ID)] if hidden else [])
     assert set(parse_all(files)) == {"OK"}
 
 
@@ -130,9 +126,7 @@ def test_every_word_of_the_structure_set_to_evil_values_never_crashes(which, req
         "VERSION",
         "FILE_SIZE",
     }
-    assert {errors[i] for i, (at, _) in enumerate(places) if at in range(HEADER["reserved"], 32)} == {
-        "RESERVED"
-    }
+    assert {errors[i] for i, (at, _) in enumerate(places) if at in range(HEADER["reserved"], 32)} == {"RESERVED"}
     # What may change without harm: ids, padding between sections, classes of a file that does not answer ...
     accepted = sum(error == "OK" for error in errors)
     assert accepted < len(errors) / 4

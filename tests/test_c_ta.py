@@ -45,9 +45,7 @@ def test_hostile_parameters_are_refused(tmp_path, sanitize):
 def test_the_kernels_need_no_library(tmp_path):
     """OP-TEE's libutils has memcpy, memmove and memset; nothing else may be asked for."""
     made = build()
-    wanted = subprocess.run(
-        ["nm", "-u", str(made.kernels)], capture_output=True, text=True, check=True
-    ).stdout
+    wanted = subprocess.run(["nm", "-u", str(made.kernels)], capture_output=True, text=True, check=True).stdout
     names = {line.split()[-1].split("@")[0] for line in wanted.splitlines()}
     start_files = {
         "__cxa_finalize",

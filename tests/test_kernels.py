@@ -139,6 +139,11 @@ def test_conv2d_of_the_victims(ic, size, oc, kernel, stride, pad):
     run_conv(x, w, b, (stride,) * 2, (pad,) * 2, (1, 1), 1, 0, plain=False)
 
 
+def test_conv2d_whose_windows_see_padding_only_is_its_bias():
+    x, w, b = tensor(0, 3, 1, 1), tensor(1, 9, 3, 1, 1), tensor(2, 9)
+    run_conv(x, w, b, (2, 2), (1, 1), (1, 1), 1, 0, plain=False)
+
+
 def test_scratch_that_cannot_be_counted_is_refused():
     huge = Conv(2**31, 2**31, 2**31, 8, 2**31, 2**31, 4096, 4096, 1, 1, 1, 1, 1, 1, 1, 0)
     for name in ("lb_conv2d_scratch_bytes", "lb_conv2d_depthwise_scratch_bytes"):
@@ -195,9 +200,7 @@ def test_max_pool_propagates_nan_as_pytorch_does():
 @given(*(st.integers(1, 12) for _ in range(4)), st.integers(0, 2**31))
 def test_adaptive_avg_pool(in_h, in_w, out_h, out_w, seed):
     x, out = tensor(seed, 2, in_h, in_w), aligned(2 * out_h * out_w)
-    kernels().lb_adaptive_avg_pool2d(
-        ctypes.c_size_t(2), in_h, in_w, out_h, out_w, pointer(held(x)), pointer(out)
-    )
+    kernels().lb_adaptive_avg_pool2d(ctypes.c_size_t(2), in_h, in_w, out_h, out_w, pointer(held(x)), pointer(out))
     close(out, F.adaptive_avg_pool2d(x, (out_h, out_w)))
 
 

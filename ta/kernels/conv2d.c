@@ -279,7 +279,8 @@ static void run_chunk(const struct chunk *chunk)
 			row++;
 		}
 	}
-	for (size_t t = 0; t == 0 || t < chunk->n_taps; t += step) {
+	/* Once even without taps (every window sees padding only): the result is the bias then. */
+	for (size_t t = 0; !tile.last; t += step) {
 		tile.taps = chunk->taps + t;
 		tile.n_taps = min_size(step, chunk->n_taps - t);
 		tile.last = t + tile.n_taps == chunk->n_taps;

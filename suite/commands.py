@@ -1,0 +1,136 @@
+"""What the subcommands of ``leakboard`` do. Each takes the parsed options and returns the exit status."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+from suite import progress
+from suite.boards import BOARDS
+from suite.conformance import CHECKS, ConformanceError
+from suite.deploying import refuse_too_large, untrained_victim
+from suite.leaderboard_cli import of_folder
+from suite.profiles import PROFILES
+from suite.registry import REGISTRY, Kind, PluginError, discover, load_file
+from suite.render import FORMATS
+from suite.spec import PluginSpec, default_specs, parse
+from suite.store import Store, StoreError, verify
+from victims.data import NAMES, availability, load
+from victims.data.catalogue import INPUT_SHAPES, entry
+
+
+def _discover(loose: list[Path]) -> set[str]:
+    """Load all plugins; the names that the loose files brought."""
+    discover()
+    before = {plugin.name for kind in Kind for plugin in REGISTRY.all(kind)}
+    for path in loose:
+        load_file(path)
+    return {plugin.name for kind in Kind for plugin in REGISTRY.all(kind)} - before
+
+
+def leaderboard(options: Namespace) -> int:
+    """Print the tables of a results folder; 1 when it holds no record."""
+    board = of_folder(options.results)
+    if not board.tables:
+        print(
+            f"leakboard: error: no records in {options.results}"
+            + "".join(f"\n  {problem}" for problem in board.problems)
+            + "\nrun 'pytest suite -k alexnet' first, or name the folder",
+            file=sys.stderr,
+        )
+        return 1
+    sys.stdout.write(FORMATS[options.format](board))
+    return 0
+
+
+def list_plugins(options: Namespace) -> int:
+    """Print what can be combined."""
+    _discover(options.plugin)
+    for kind in Kind:
+        print(f"{kind.plural}:")
+        for plugin in REGISTRY.all(kind):
+            first = (plugin.cls.__doc__ or "").strip().partition("\n")[0]
+            print(f"  {plugin.name:<16} {first}")
+            variants = [spec.text for spec in default_specs(kind) if spec.name == plugin.name and spec.params]
+            if variants:
+                print(f"  {'':<16} in the default matrix: {', '.join(variants)}")
+    print("datasets:")
+    for name in NAMES:
+        shape = "x".join(map(str, INPUT_SHAPES[name]))
+        print(f"  {name:<16} {shape}, {entry(name).n_classes} classes; {availability(name) or 'can be had here'}")
+    print(f"profiles: {', '.join(PROFILES)}\nboards: {', '.join(BOARDS)}")
+    return 0
+
+
+def plan(options: Namespace) -> int:
+    """Print the memory plan; DoesNotFit when it is over the limit."""
+    _discover(options.plugin)
+    shape, n_classes = INPUT_SHAPES[entry(options.dataset).name], entry(options.dataset).n_classes
+    victim = untrained_victim(options.victim, shape, n_classes)
+    for spec in parse(Kind.DEFENSE, options.defense):
+        found = refuse_too_large(spec, victim, int(options.tee_mib * 2**20))
+        size = "x".join(map(str, shape))
+        print(f"{spec.text} on {options.victim} ({size}, {n_classes} classes), limit {options.tee_mib:g} MiB\n")
+        print(found.table(), end="\n\n")
+    return 0
+
+
+def check(options: Namespace) -> int:
+    """Run the conformance kit; 1 when a rule is broken."""
+    loose = _discover(options.plugin)
+    wanted = set(options.names) or loose
+    known = {plugin.name for kind in Kind for plugin in REGISTRY.all(kind)}
+    if unknown := wanted - known:
+        raise PluginError(f"no plugin is called {sorted(unknown)[0]!r} (known: {', '.join(sorted(known))})")
+    specs: list[PluginSpec] = [
+        spec for kind in Kind for spec in default_specs(kind) if not wanted or spec.name in wanted
+    ]
+    broken = 0
+    for spec in specs:
+        for rule in CHECKS[spec.kind]:
+            label = f"{spec.kind} {spec.text}: {rule.__name__.replace('_', ' ')}"
+            try:
+                rule(spec)
+            except (ConformanceError, PluginError) as error:
+                broken += 1
+                print(f"FAILED {label}\n       {error}")
+            else:
+                print(f"ok     {label}")
+    print(f"{broken} rules broken" if broken else "all rules kept")
+    return 1 if broken else 0
+
+
+def data(options: Namespace) -> int:
+    """Fetch data sets into the cache."""
+    for name in options.names:
+        entry(name)
+    for name in options.names:
+        dataset = load(name)
+        shape = "x".join(map(str, dataset.input_shape))
+        print(f"{name}: {len(dataset)} images {shape}, {dataset.n_classes} classes, from {dataset.source}")
+    return 0
+
+
+def store(options: Namespace) -> int:
+    """Say where the store is, check it, or remove what is damaged."""
+    with progress.sink(progress.to_stderr):
+        artefacts = Store()
+    if options.action == "path":
+        print(artefacts.root)
+        return 0
+    damaged = 0
+    total = 0
+    for folder in artefacts.entries():
+        total += 1
+        try:
+            verify(folder)
+        except StoreError as error:
+            damaged += 1
+            print(error)
+            if options.action == "repair":
+                shutil.rmtree(folder)
+                print(f"removed {folder}")
+    print(f"{total} entries, {damaged} damaged")
+    return 1 if damaged and options.action == "check" else 0

@@ -1,0 +1,268 @@
+"""What every plugin must keep, in the tree or not. ``leakboard check`` and tests/test_conformance.py run it.
+
+Each check takes one plugin with its parameters and raises ``ConformanceError`` with one line when it does not hold.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import functools
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from device.board import DeploymentFiles
+from device.emulated import EmulatedBoard
+from suite.attacking import check_guess
+from suite.deploying import deploy, untrained_victim
+from suite.graph.export import export_graph
+from suite.graph.format import pack_public, pack_sealed
+from suite.graph.parse import parse
+from suite.graph.reference import run_graph, run_segments
+from suite.leakcheck import LeakError, assert_hidden
+from suite.metrics import auc
+from suite.model import Attack, Deployment, LabelledImages, Observation, ShadowObservation, Victim, View
+from suite.policy import OutputPolicy, Outputs
+from suite.provenance import hash_arrays
+from suite.registry import Kind
+from suite.spec import PluginSpec
+from suite.view import AdversaryView, Shown
+from victims.inference import predict
+
+SHAPE, CLASSES, IMAGES = (1, 28, 28), 10, 240
+POLICIES = ("probs", "top1", "rounded3", "topk3")
+TEE_BYTES = 64 << 20
+"""Ample: whether a deployment fits a real TEE is the planner's question."""
+
+
+class ConformanceError(AssertionError):
+    """A plugin that breaks a rule; names it, its file and line, and the rule."""
+
+
+Check = Callable[[PluginSpec], None]
+
+
+def _demand(holds: bool, spec: PluginSpec, rule: str) -> None:
+    if not holds:
+        raise ConformanceError(f"{spec.kind} {spec.text} ({spec.plugin.where}): {rule}")
+
+
+def docstring_cites_its_source(spec: PluginSpec) -> None:
+    """The class says what it is and where it comes from: a year, as in "Yeom et al. 2018", or "original"."""
+    text = spec.plugin.cls.__doc__ or ""
+    cited = re.search(r"\b(19|20)\d\d\b|\boriginal\b", text) is not None
+    _demand(cited, spec, "its docstring must cite its source (authors and year), or say that it is original")
+
+
+# ---- defenses
+
+
+@functools.cache
+def sample_victim() -> Victim:
+    """A small victim with random weights and random members; what it leaks about them is nothing."""
+    bare = untrained_victim("vgg7", SHAPE, CLASSES)
+    return dataclasses.replace(bare, members=_random_images(seed=1, n=64))
+
+
+def _random_images(seed: int, n: int) -> LabelledImages:
+    draw = np.random.default_rng(seed)
+    return LabelledImages(draw.standard_normal((n, *SHAPE)).astype(np.float32), draw.integers(0, CLASSES, n))
+
+
+def _fingerprint(victim: Victim) -> str:
+    state = [tensor.detach().numpy() for tensor in victim.module.state_dict().values()]
+    return hash_arrays([*state, victim.members.images, victim.members.labels]) + victim.graph.fingerprint()
+
+
+def _packed(deployment: Deployment) -> tuple[bytes, bytes | None]:
+    parts = (deployment.segments, deployment.policy, bytes(16))
+    return pack_public(*parts), pack_sealed(*parts) if deployment.hidden else None
+
+
+def deploys_the_same_twice(spec: PluginSpec) -> None:
+    """Two runs on one victim give the same files, byte for byte."""
+    first, second = (_packed(deploy(spec, sample_victim())) for _ in range(2))
+    _demand(first == second, spec, "deploy() must be deterministic; two runs gave different files")
+
+
+def leaves_the_victim_alone(spec: PluginSpec) -> None:
+    """Parameters, graph and members are what they were."""
+    victim = dataclasses.replace(sample_victim(), module=copy.deepcopy(sample_victim().module))
+    before = _fingerprint(victim)
+    deploy(spec, victim)
+    _demand(_fingerprint(victim) == before, spec, "deploy() changed the victim it was given; copy before training")
+
+
+def board_equals_pytorch(spec: PluginSpec) -> None:
+    """Agent and TA answer what PyTorch answers for the same segments, under the output policy."""
+    deployment = deploy(spec, sample_victim())
+    images = _random_images(seed=2, n=32).images
+    first, last = deployment.segments[0].graph.inputs[0], deployment.segments[-1].graph.outputs[0]
+    expected = deployment.policy.apply(run_segments(deployment.segments, {first: images})[last])
+    with _on_board(deployment) as (_, session):
+        ours = session.infer(images).outputs
+    close = np.allclose(ours, expected, rtol=1e-3, atol=10.0 ** -max(4, deployment.policy.arg))
+    _demand(ours.shape == expected.shape and close, spec, "the board's answers differ from PyTorch's")
+
+
+def hides_what_it_hides(spec: PluginSpec) -> None:
+    """No hidden parameter can be reached from an attacker's view or found in the public file."""
+    deployment = deploy(spec, sample_victim())
+    with _on_board(deployment) as (files, session):
+        view = AdversaryView(_shown(deployment, files, session), frozenset(View), session)
+        try:
+            assert_hidden(view, deployment, files)
+        except LeakError as error:
+            raise ConformanceError(f"defense {spec.text} ({spec.plugin.where}): {error}") from error
+
+
+@contextlib.contextmanager
+def _on_board(deployment: Deployment) -> Iterator[tuple[DeploymentFiles, Any]]:
+    public, sealed = _packed(deployment)
+    with tempfile.TemporaryDirectory(prefix="leakboard-") as folder:
+        paths = [Path(folder, name) for name in ("public.lbm", "sealed.lbm")]
+        paths[0].write_bytes(public)
+        if sealed is not None:
+            paths[1].write_bytes(sealed)
+        files = DeploymentFiles(paths[0], None if sealed is None else paths[1])
+        with EmulatedBoard(TEE_BYTES).open(files) as session:
+            yield files, session
+
+
+def _shown(deployment: Deployment, files: DeploymentFiles, session: Any) -> Shown:
+    """An attacker's side of a deployment whose candidates are pure noise: there is nothing to find."""
+    candidates = _random_images(seed=3, n=IMAGES)
+    answer = session.infer(candidates.images, boundary=True)
+    return Shown(
+        architecture="vgg7",
+        input_shape=SHAPE,
+        n_classes=CLASSES,
+        policy=deployment.policy,
+        candidates=candidates,
+        outputs=answer.outputs,
+        shows=deployment.shows,
+        public=tuple(segment.graph for segment in parse(files.public.read_bytes()).as_segments()),
+        boundary=answer.boundary,
+        auxiliary=_random_images(seed=4, n=IMAGES),
+        shadows=_sample_shadows(deployment.policy),
+    )
+
+
+# ---- attacks
+
+
+def _sample_outputs(seed: int, n: int, policy: OutputPolicy) -> Outputs:
+    logits = np.random.default_rng(seed).standard_normal((n, CLASSES)) * 4
+    wide = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities: Outputs = policy.apply((wide / wide.sum(axis=1, keepdims=True)).astype(np.float32))
+    return probabilities
+
+
+def _sample_shadows(policy: OutputPolicy) -> tuple[ShadowObservation, ...]:
+    return tuple(
+        ShadowObservation(
+            _sample_outputs(10 + i, IMAGES, policy), _random_images(20 + i, IMAGES).labels, np.arange(IMAGES) % 2 == 0
+        )
+        for i in range(3)
+    )
+
+
+def _observations(spec: PluginSpec) -> Iterator[Observation]:
+    """Signal-free observations under every policy; real ones of a real board for attacks that look at more."""
+    plugin: Attack = spec.make()
+    if plugin.needs <= {View.OUTPUT, View.AUXILIARY}:
+        for text in POLICIES:
+            policy = OutputPolicy.parse(text)
+            shadows = _sample_shadows(policy) if View.AUXILIARY in plugin.needs else ()
+            labels = _random_images(5, IMAGES).labels
+            yield Observation(_sample_outputs(6, IMAGES, policy), labels, CLASSES, policy, shadows=shadows)
+        return
+    from suite.spec import parse as parse_specs
+
+    (half,) = parse_specs(Kind.DEFENSE, "darknetz[k=2,output=probs]")
+    deployment = deploy(half, sample_victim())
+    with _on_board(deployment) as (files, session):
+        yield plugin.observe(AdversaryView(_shown(deployment, files, session), plugin.needs, session))
+
+
+def infers_the_same_twice(spec: PluginSpec) -> None:
+    """Two runs give the same scores, on every output policy."""
+    for observation in _observations(spec):
+        first, second = (spec.make().infer(observation) for _ in range(2))
+        same = np.array_equal(first.scores, second.scores) and first.threshold == second.threshold
+        _demand(same, spec, f"infer() must be deterministic; two runs differ on {observation.policy}")
+
+
+def scores_are_one_finite_number_each(spec: PluginSpec) -> None:
+    """Scores are float [N] and finite on every output policy; a threshold that is a number, where one is set."""
+    for observation in _observations(spec):
+        guess = check_guess(spec.make().infer(observation), len(observation.labels), spec)
+        sound = guess.threshold is None or bool(np.isfinite(guess.threshold))
+        _demand(sound, spec, f"threshold {guess.threshold} on {observation.policy} is not a finite number")
+
+
+def leaves_the_observation_alone(spec: PluginSpec) -> None:
+    """infer() does not write into what it was given."""
+    for observation in _observations(spec):
+        arrays: list[Any] = [observation.outputs, observation.labels, *observation.boundary.values()]
+        arrays += [array for s in observation.shadows for array in (s.outputs, s.labels, s.is_member)]
+        before = hash_arrays(arrays)
+        spec.make().infer(observation)
+        _demand(hash_arrays(arrays) == before, spec, f"infer() changed its observation ({observation.policy})")
+
+
+def finds_nothing_where_nothing_is(spec: PluginSpec) -> None:
+    """On noise, whatever the attack says is as good as a coin; anything else saw the truth."""
+    truth = np.random.default_rng(99).permutation(np.arange(IMAGES) % 2 == 0)
+    for observation in _observations(spec):
+        found = auc(np.asarray(spec.make().infer(observation).scores, np.float64), truth)
+        _demand(abs(found.value - 0.5) < 0.2, spec, f"AUC {found} on noise ({observation.policy}); 0.5 is all there is")
+
+
+# ---- victims
+
+
+def builds_for_every_shape(spec: PluginSpec) -> None:
+    """28x28x1, 32x32x3 and 64x64x3 images, any number of classes, logits out."""
+    for shape, n_classes in (((1, 28, 28), 10), ((3, 32, 32), 100), ((3, 64, 64), 7)):
+        model = spec.plugin.cls(shape, n_classes).eval()
+        with torch.inference_mode():
+            out = model(torch.zeros(2, *shape))
+        _demand(tuple(out.shape) == (2, n_classes), spec, f"gives {tuple(out.shape)} for two {shape} images")
+
+
+def exports_and_equals_its_graph(spec: PluginSpec) -> None:
+    """torch.export takes it, every operator is known, and the graph computes what the module computes."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = spec.plugin.cls(SHAPE, CLASSES).eval()
+    graph = export_graph(model, SHAPE, softmax=True)
+    images = _random_images(seed=7, n=8).images
+    ours = run_graph(graph, {graph.inputs[0]: images})[graph.outputs[0]]
+    _demand(np.allclose(ours, predict(model, images), rtol=1e-3, atol=1e-6), spec, "its graph differs from the module")
+
+
+CHECKS: dict[Kind, tuple[Check, ...]] = {
+    Kind.VICTIM: (docstring_cites_its_source, builds_for_every_shape, exports_and_equals_its_graph),
+    Kind.DEFENSE: (
+        docstring_cites_its_source,
+        deploys_the_same_twice,
+        leaves_the_victim_alone,
+        board_equals_pytorch,
+        hides_what_it_hides,
+    ),
+    Kind.ATTACK: (
+        docstring_cites_its_source,
+        infers_the_same_twice,
+        scores_are_one_finite_number_each,
+        leaves_the_observation_alone,
+        finds_nothing_where_nothing_is,
+    ),
+}
