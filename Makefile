@@ -19,6 +19,7 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/clang-format -n -Werror $$(git ls-files '*.c' '*.h')
 	$(BIN)/python -m device
 
 $(READY): pyproject.toml constraints.txt

@@ -12,7 +12,7 @@ struct session {
 	uint32_t runs;
 };
 
-#define NO_PARAMETERS                                                                                                 \
+#define NO_PARAMETERS                                                                                                  \
 	TEE_PARAM_TYPES(TEE_PARAM_TYPE_NONE, TEE_PARAM_TYPE_NONE, TEE_PARAM_TYPE_NONE, TEE_PARAM_TYPE_NONE)
 
 static void close_model(struct session *session)
@@ -156,14 +156,10 @@ TEE_Result TA_InvokeCommandEntryPoint(void *context, uint32_t command, uint32_t 
 	struct session *session = context;
 
 	switch (command) {
-	case LEAKBOARD_CMD_NOOP:
-		return types == NO_PARAMETERS ? TEE_SUCCESS : TEE_ERROR_BAD_PARAMETERS;
-	case LEAKBOARD_CMD_OPEN_MODEL:
-		return open_model(session, types, params);
-	case LEAKBOARD_CMD_RUN:
-		return run(session, types, params);
-	case LEAKBOARD_CMD_STATS:
-		return stats(session, types, params);
+	case LEAKBOARD_CMD_NOOP: return types == NO_PARAMETERS ? TEE_SUCCESS : TEE_ERROR_BAD_PARAMETERS;
+	case LEAKBOARD_CMD_OPEN_MODEL: return open_model(session, types, params);
+	case LEAKBOARD_CMD_RUN: return run(session, types, params);
+	case LEAKBOARD_CMD_STATS: return stats(session, types, params);
 	case LEAKBOARD_CMD_CLOSE_MODEL:
 		if (types != NO_PARAMETERS)
 			return TEE_ERROR_BAD_PARAMETERS;
@@ -171,7 +167,6 @@ TEE_Result TA_InvokeCommandEntryPoint(void *context, uint32_t command, uint32_t 
 			return TEE_ERROR_BAD_STATE;
 		close_model(session);
 		return TEE_SUCCESS;
-	default:
-		return TEE_ERROR_NOT_SUPPORTED;
+	default: return TEE_ERROR_NOT_SUPPORTED;
 	}
 }

@@ -74,9 +74,9 @@ struct lb_loaded {
 
 /* A tensor that crosses the boundary in every query; in the order of crossing. The answer itself is not among them. */
 struct lb_crossing {
-	uint32_t step;      /* segment of the public file */
-	uint32_t from_tee;  /* 0: into the secure world, 1: out of it */
-	uint32_t index;     /* among the step's inputs or outputs */
+	uint32_t step;     /* segment of the public file */
+	uint32_t from_tee; /* 0: into the secure world, 1: out of it */
+	uint32_t index;    /* among the step's inputs or outputs */
 	uint32_t rank;
 	uint32_t dims[4];
 };

@@ -76,10 +76,11 @@ static int open_tee(struct deployment *deployment, struct failure *failure)
 	}
 	deployment->switches = segments;
 	if (segments && !deployment->has_sealed)
-		return fail(failure, LB_AGENT_MODEL, 0, "the public file has %u TEE segments, but no sealed file was given",
-			    segments);
+		return fail(failure, LB_AGENT_MODEL, 0,
+			    "the public file has %u TEE segments, but no sealed file was given", segments);
 	if (!segments && deployment->has_sealed)
-		return fail(failure, LB_AGENT_MODEL, 0, "a sealed file was given, but the public file has no TEE segment");
+		return fail(failure, LB_AGENT_MODEL, 0,
+			    "a sealed file was given, but the public file has no TEE segment");
 	if (!segments)
 		return 1;
 	return tee_open(&deployment->tee, model->header->model_id, segments, most_in, most_out, failure);
@@ -99,7 +100,8 @@ static int make_ready(struct deployment *deployment, struct failure *failure)
 	deployment->arena = allocate(model->header->arena_bytes);
 	deployment->scratch = allocate(model->scratch_bytes);
 	if (!deployment->arena || !deployment->scratch)
-		return fail(failure, LB_AGENT_MEMORY, 0, "no memory for an arena of %u bytes", model->header->arena_bytes);
+		return fail(failure, LB_AGENT_MEMORY, 0, "no memory for an arena of %u bytes",
+			    model->header->arena_bytes);
 	last = model->header->n_segments - 1u;
 	deployment->image_bytes = lb_segment_input_bytes(model, 0);
 	if (!open_tee(deployment, failure))
@@ -108,9 +110,11 @@ static int make_ready(struct deployment *deployment, struct failure *failure)
 	deployment->output_bytes = lb_policy_bytes(deployment->policy, model->header->n_classes);
 	if (is_tee(deployment, last) &&
 	    (!deployment->policy || lb_segment_output_bytes(model, last) != deployment->output_bytes))
-		return fail(failure, LB_AGENT_SEALED, 0, "the sealed model gives another kind of answer than the public file says");
+		return fail(failure, LB_AGENT_SEALED, 0,
+			    "the sealed model gives another kind of answer than the public file says");
 	if (deployment->boundary_bytes + deployment->output_bytes + sizeof(struct lb_result) > LB_FRAME_MAX_BYTES)
-		return fail(failure, LB_AGENT_MODEL, 0, "%zu bytes cross the boundary in a query, more than a frame holds",
+		return fail(failure, LB_AGENT_MODEL, 0,
+			    "%zu bytes cross the boundary in a query, more than a frame holds",
 			    deployment->boundary_bytes);
 	deployment->is_ready = 1;
 	return 1;
@@ -140,8 +144,8 @@ static void list_tensors(const struct deployment *deployment, uint32_t segment, 
 	for (uint32_t i = 0; i < n; i++) {
 		const struct lb_tensor *tensor = &deployment->model.tensors[deployment->model.refs[first + i]];
 
-		crossings[i] = (struct lb_crossing){
-			.step = segment, .from_tee = from_tee, .index = i, .rank = tensor->rank};
+		crossings[i] =
+			(struct lb_crossing){.step = segment, .from_tee = from_tee, .index = i, .rank = tensor->rank};
 		memcpy(crossings[i].dims, tensor->dims, sizeof(tensor->dims));
 	}
 }
@@ -162,8 +166,8 @@ void deployment_crossings(const struct deployment *deployment, struct lb_crossin
 	}
 }
 
-int deployment_query(struct deployment *deployment, const void *image, void *output, void *boundary, uint64_t *invoke_ns,
-		     struct failure *failure)
+int deployment_query(struct deployment *deployment, const void *image, void *output, void *boundary,
+		     uint64_t *invoke_ns, struct failure *failure)
 {
 	const struct lb_model *model = &deployment->model;
 	const struct lb_model_header *header = model->header;

@@ -33,8 +33,8 @@ void deployment_crossings(const struct deployment *deployment, struct lb_crossin
  * One query. `output` gets output_bytes, `boundary` (or NULL) boundary_bytes; `invoke_ns` is increased by the time
  * that calls into the secure world took.
  */
-int deployment_query(struct deployment *deployment, const void *image, void *output, void *boundary, uint64_t *invoke_ns,
-		     struct failure *failure);
+int deployment_query(struct deployment *deployment, const void *image, void *output, void *boundary,
+		     uint64_t *invoke_ns, struct failure *failure);
 
 /* Bytes of normal-world memory: public file, arena, scratch. */
 size_t deployment_ree_bytes(const struct deployment *deployment);

@@ -132,8 +132,9 @@ static int time_rounds(struct deployment *deployment, const struct request *requ
 	memcpy(&body, request->body, sizeof(body));
 	if (body.rounds == 0 || body.rounds > LB_MAX_ROUNDS || body.noops > LB_MAX_ROUNDS ||
 	    request->frame.bytes - sizeof(body) != deployment->image_bytes)
-		return fail(failure, LB_AGENT_PROTOCOL, 0, "TIME of %u rounds and %u empty calls with a body of %u bytes",
-			    body.rounds, body.noops, request->frame.bytes);
+		return fail(failure, LB_AGENT_PROTOCOL, 0,
+			    "TIME of %u rounds and %u empty calls with a body of %u bytes", body.rounds, body.noops,
+			    request->frame.bytes);
 	if (!deployment->has_sealed)
 		body.noops = 0;
 	n = 2u * (size_t)body.rounds + body.noops;
@@ -157,7 +158,8 @@ static int stats(struct deployment *deployment, const struct request *request, s
 		.ree_bytes = deployment_ree_bytes(deployment),
 	};
 
-	if (deployment->has_sealed && !tee_memory(&deployment->tee, &body.tee_peak_bytes, &body.tee_limit_bytes, failure))
+	if (deployment->has_sealed &&
+	    !tee_memory(&deployment->tee, &body.tee_peak_bytes, &body.tee_limit_bytes, failure))
 		return 0;
 	return write_answer(OUT, request, &(struct piece){&body, sizeof(body)}, 1);
 }

@@ -24,13 +24,12 @@ static int refused(struct failure *failure, const char *what, TEEC_Result result
 {
 	switch (result) {
 	case TEEC_ERROR_OUT_OF_MEMORY:
-		return fail(failure, LB_AGENT_TEE_MEMORY, result, "the secure world is out of memory while it should %s",
-			    what);
+		return fail(failure, LB_AGENT_TEE_MEMORY, result,
+			    "the secure world is out of memory while it should %s", what);
 	case TEEC_ERROR_TARGET_DEAD:
 	case TEEC_ERROR_COMMUNICATION:
 		return fail(failure, LB_AGENT_TEE_DEAD, result, "the secure world died while it should %s", what);
-	default:
-		return fail(failure, LB_AGENT_TEE, result, "the secure world refused to %s (0x%08x)", what, result);
+	default: return fail(failure, LB_AGENT_TEE, result, "the secure world refused to %s (0x%08x)", what, result);
 	}
 }
 
@@ -45,10 +44,12 @@ static int open_model(struct tee *tee, const uint32_t model_id[4], uint32_t segm
 	operation.params[1].value = (TEEC_Value){model_id[2], model_id[3]};
 	result = TEEC_InvokeCommand(&tee->session, LEAKBOARD_CMD_OPEN_MODEL, &operation, NULL);
 	if (result == TEEC_ERROR_ITEM_NOT_FOUND)
-		return fail(failure, LB_AGENT_SEALED, 0, "the secure world has no sealed model of this public file's id");
+		return fail(failure, LB_AGENT_SEALED, 0,
+			    "the secure world has no sealed model of this public file's id");
 	if (result == TEEC_ERROR_BAD_FORMAT)
 		return fail(failure, LB_AGENT_SEALED, fault->a, "the sealed model is refused: %s (at %u)",
-			    fault->a ? lb_strerror((enum lb_error)fault->a) : "its id is not the one asked for", fault->b);
+			    fault->a ? lb_strerror((enum lb_error)fault->a) : "its id is not the one asked for",
+			    fault->b);
 	if (result)
 		return refused(failure, "open the sealed model", result);
 	if (operation.params[2].value.a != segments)
@@ -83,8 +84,7 @@ int tee_open(struct tee *tee, const uint32_t model_id[4], uint32_t segments, siz
 	}
 	tee->is_open = 1;
 	if (share(tee, &tee->in, TEEC_MEM_INPUT, in_bytes, failure) &&
-	    share(tee, &tee->out, TEEC_MEM_OUTPUT, out_bytes, failure) &&
-	    open_model(tee, model_id, segments, failure))
+	    share(tee, &tee->out, TEEC_MEM_OUTPUT, out_bytes, failure) && open_model(tee, model_id, segments, failure))
 		return 1;
 	tee_close(tee);
 	return 0;
@@ -105,7 +105,8 @@ int tee_run(struct tee *tee, uint32_t segment, size_t in_bytes, size_t out_bytes
 	*ns += now_ns() - start;
 	if (result == TEEC_ERROR_BAD_PARAMETERS || result == TEEC_ERROR_SHORT_BUFFER)
 		return fail(failure, LB_AGENT_SEALED, 0,
-			    "segment %u of the sealed model takes or gives other tensors than the public file says", segment);
+			    "segment %u of the sealed model takes or gives other tensors than the public file says",
+			    segment);
 	if (result)
 		return refused(failure, "run a segment", result);
 	if (operation.params[2].memref.size != out_bytes)

@@ -22,7 +22,8 @@ int tee_open(struct tee *tee, const uint32_t model_id[4], uint32_t segments, siz
 	     struct failure *failure);
 
 /* Runs a segment on tee->in, `out_bytes` into tee->out; `ns` is increased by how long the call took. */
-int tee_run(struct tee *tee, uint32_t segment, size_t in_bytes, size_t out_bytes, uint64_t *ns, struct failure *failure);
+int tee_run(struct tee *tee, uint32_t segment, size_t in_bytes, size_t out_bytes, uint64_t *ns,
+	    struct failure *failure);
 
 /* An empty call; `ns` as above. */
 int tee_noop(struct tee *tee, uint64_t *ns, struct failure *failure);

@@ -74,19 +74,19 @@ struct lb_model_header {
 	uint32_t n_segments, segments_off;
 	uint32_t n_refs, refs_off; /* uint32 tensor indices that ops and segments refer to by range */
 	uint32_t weights_off, weights_bytes;
-	uint32_t arena_bytes; /* activations; the writer's planner assigns offsets in it */
+	uint32_t arena_bytes;        /* activations; the writer's planner assigns offsets in it */
 	uint32_t policy, policy_arg; /* 0 in the file that does not make the answer */
 	uint32_t n_classes;
-	uint32_t model_id[4]; /* the same in the public and the sealed file of one deployment */
+	uint32_t model_id[4];  /* the same in the public and the sealed file of one deployment */
 	uint32_t reserved[10]; /* 0 */
 };
 
 struct lb_tensor {
 	uint32_t kind;
 	uint32_t layout;
-	uint32_t rank; /* 1..4 */
+	uint32_t rank;    /* 1..4 */
 	uint32_t dims[4]; /* unused ones 1 */
-	uint32_t offset; /* bytes, into arena or weights */
+	uint32_t offset;  /* bytes, into arena or weights */
 	uint32_t bytes;
 };
 
@@ -107,7 +107,7 @@ struct lb_op {
 
 struct lb_segment {
 	uint32_t world;
-	uint32_t first_op, n_ops; /* n_ops = 0 for a TEE segment in a public file */
+	uint32_t first_op, n_ops;       /* n_ops = 0 for a TEE segment in a public file */
 	uint32_t first_input, n_inputs; /* ranges in refs; the order in which tensors are passed */
 	uint32_t first_output, n_outputs;
 	uint32_t reserved;

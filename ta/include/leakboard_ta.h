@@ -9,10 +9,7 @@
 
 #include <stdint.h>
 
-#define LEAKBOARD_TA_UUID                                                                                             \
-	{                                                                                                             \
-		0x6c62a1d0, 0x3f5e, 0x4c1b, { 0x9a, 0x7d, 0x2e, 0x84, 0x51, 0xb7, 0x0c, 0x39 }                        \
-	}
+#define LEAKBOARD_TA_UUID {0x6c62a1d0, 0x3f5e, 0x4c1b, {0x9a, 0x7d, 0x2e, 0x84, 0x51, 0xb7, 0x0c, 0x39}}
 
 /* Parameter types are written p0, p1, p2, p3; NONE is left out. */
 enum leakboard_command {

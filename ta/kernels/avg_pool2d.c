@@ -26,7 +26,8 @@ void lb_avg_pool2d(const struct lb_pool2d *pool, const float *in, float *out)
 				size_t left, right, width, count;
 				float sum = 0.0f;
 
-				window(ow, pool->stride_w, pool->pad_w, pool->kernel_w, pool->in_w, &left, &right, &width);
+				window(ow, pool->stride_w, pool->pad_w, pool->kernel_w, pool->in_w, &left, &right,
+				       &width);
 				if (top >= bottom || left >= right) {
 					*out++ = 0.0f; /* nothing but padding */
 					continue;

@@ -53,8 +53,10 @@ static int make_plan(const struct lb_conv2d *conv, struct plan *plan)
 
 	plan->band_rows = min_size(conv->out_h, (CHUNK_PIXELS + conv->out_w - 1u) / conv->out_w);
 	if (plan->padded) {
-		plan->band_h = (plan->band_rows - 1u) * conv->stride_h + (size_t)(conv->kernel_h - 1u) * conv->dilation_h + 1u;
-		plan->band_w = (size_t)(conv->out_w - 1u) * conv->stride_w + (size_t)(conv->kernel_w - 1u) * conv->dilation_w + 1u;
+		plan->band_h =
+			(plan->band_rows - 1u) * conv->stride_h + (size_t)(conv->kernel_h - 1u) * conv->dilation_h + 1u;
+		plan->band_w = (size_t)(conv->out_w - 1u) * conv->stride_w +
+			       (size_t)(conv->kernel_w - 1u) * conv->dilation_w + 1u;
 	} else {
 		plan->band_h = conv->in_h;
 		plan->band_w = conv->in_w;
@@ -110,8 +112,7 @@ static size_t list_taps(const struct lb_conv2d *conv, const struct plan *plan, s
 			if (!meets_input(kw, conv->out_w, conv->in_w, conv->stride_w, conv->pad_w, conv->dilation_w))
 				continue;
 			taps[live].weight = (uint32_t)((kh * conv->kernel_w + kw) * LB_V);
-			taps[live].input =
-				(uint32_t)(kh * conv->dilation_h * plan->band_w + kw * conv->dilation_w);
+			taps[live].input = (uint32_t)(kh * conv->dilation_h * plan->band_w + kw * conv->dilation_w);
 			live++;
 		}
 	}
@@ -153,8 +154,8 @@ static void pad_band(const struct lb_conv2d *conv, const struct plan *plan, cons
 }
 
 struct tile {
-	const float *weight;  /* of the tile's first block */
-	size_t block_stride;  /* floats from one block of 8 channels to the next */
+	const float *weight; /* of the tile's first block */
+	size_t block_stride; /* floats from one block of 8 channels to the next */
 	const struct tap *taps;
 	size_t n_taps;
 	const float *pixel[PIXELS]; /* first input of each pixel */

@@ -15,8 +15,10 @@ struct plan {
 
 static int make_plan(const struct lb_conv2d *conv, struct plan *plan)
 {
-	plan->rows = (size_t)(conv->out_h - 1u) * conv->stride_h + (size_t)(conv->kernel_h - 1u) * conv->dilation_h + 1u;
-	plan->columns = (size_t)(conv->out_w - 1u) * conv->stride_w + (size_t)(conv->kernel_w - 1u) * conv->dilation_w + 1u;
+	plan->rows =
+		(size_t)(conv->out_h - 1u) * conv->stride_h + (size_t)(conv->kernel_h - 1u) * conv->dilation_h + 1u;
+	plan->columns =
+		(size_t)(conv->out_w - 1u) * conv->stride_w + (size_t)(conv->kernel_w - 1u) * conv->dilation_w + 1u;
 	plan->phase_width = (plan->columns + conv->stride_w - 1u) / conv->stride_w + LB_V;
 	plan->bytes = plan->phase_width;
 	return lb_mul_size(&plan->bytes, conv->stride_w) && lb_mul_size(&plan->bytes, plan->rows) &&
@@ -45,7 +47,8 @@ static void copy_channel(const struct lb_conv2d *conv, const struct plan *plan, 
 			continue;
 		row = in + (y - conv->pad_h) * conv->in_w;
 		for (size_t phase = 0; phase < conv->stride_w; phase++)
-			for (size_t x = phase, i = phase * plan->phase_width; x < plan->columns; x += conv->stride_w, i++)
+			for (size_t x = phase, i = phase * plan->phase_width; x < plan->columns;
+			     x += conv->stride_w, i++)
 				if (x >= conv->pad_w && x - conv->pad_w < conv->in_w)
 					copy[i] = row[x - conv->pad_w];
 	}
@@ -70,7 +73,8 @@ void lb_conv2d_depthwise(const struct lb_conv2d *conv, const float *in, const fl
 				size_t valid = conv->out_w - ow;
 
 				for (size_t kh = 0; kh < conv->kernel_h; kh++) {
-					const float *row = copy + (oh * conv->stride_h + kh * conv->dilation_h) * row_floats;
+					const float *row =
+						copy + (oh * conv->stride_h + kh * conv->dilation_h) * row_floats;
 
 					for (size_t kw = 0; kw < conv->kernel_w; kw++) {
 						size_t x = kw * conv->dilation_w;

@@ -35,8 +35,8 @@ typedef float lb_v8_any __attribute__((vector_size(32), aligned(4), may_alias));
 
 /* NaN stays NaN: it is not below 0 and not above 6. */
 #define LB_RELU8(v) ((lb_v8)((lb_v8i)(v) & ~(lb_v8i)((v) < LB_ZERO8)))
-#define LB_MIN6_8(v)                                                                                                  \
-	((lb_v8)(((lb_v8i)(v) & ~(lb_v8i)((v) > LB_SPLAT8(6.0f))) |                                                   \
+#define LB_MIN6_8(v)                                                                                                   \
+	((lb_v8)(((lb_v8i)(v) & ~(lb_v8i)((v) > LB_SPLAT8(6.0f))) |                                                    \
 		 ((lb_v8i)LB_SPLAT8(6.0f) & (lb_v8i)((v) > LB_SPLAT8(6.0f)))))
 
 LB_INLINE float lb_activate(float x, enum lb_activation activation)
@@ -48,12 +48,12 @@ LB_INLINE float lb_activate(float x, enum lb_activation activation)
 	return x;
 }
 
-#define LB_ACTIVATE8(v, activation)                                                                                   \
-	do {                                                                                                          \
-		if ((activation) != LB_ACTIVATION_NONE)                                                               \
-			(v) = LB_RELU8(v);                                                                            \
-		if ((activation) == LB_ACTIVATION_RELU6)                                                              \
-			(v) = LB_MIN6_8(v);                                                                           \
+#define LB_ACTIVATE8(v, activation)                                                                                    \
+	do {                                                                                                           \
+		if ((activation) != LB_ACTIVATION_NONE)                                                                \
+			(v) = LB_RELU8(v);                                                                             \
+		if ((activation) == LB_ACTIVATION_RELU6)                                                               \
+			(v) = LB_MIN6_8(v);                                                                            \
 	} while (0)
 
 /* a * b into *a; 0 when it does not fit. */

@@ -21,13 +21,14 @@ void lb_max_pool2d(const struct lb_pool2d *pool, const float *in, float *out)
 		for (size_t oh = 0; oh < pool->out_h; oh++) {
 			size_t top, bottom;
 
-			window(oh, pool->stride_h, pool->pad_h, pool->kernel_h, pool->dilation_h, pool->in_h, &top, &bottom);
+			window(oh, pool->stride_h, pool->pad_h, pool->kernel_h, pool->dilation_h, pool->in_h, &top,
+			       &bottom);
 			for (size_t ow = 0; ow < pool->out_w; ow++) {
 				size_t left, right;
 				float best = -__builtin_inff();
 
-				window(ow, pool->stride_w, pool->pad_w, pool->kernel_w, pool->dilation_w, pool->in_w, &left,
-				       &right);
+				window(ow, pool->stride_w, pool->pad_w, pool->kernel_w, pool->dilation_w, pool->in_w,
+				       &left, &right);
 				for (size_t y = top; y < bottom; y += pool->dilation_h)
 					for (size_t x = left; x < right; x += pool->dilation_w) {
 						float value = in[y * pool->in_w + x];

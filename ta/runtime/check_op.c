@@ -136,10 +136,10 @@ static enum lb_error check_fields(const struct lb_op *op)
 	static const struct {
 		uint8_t attrs, weights, fuses;
 	} uses[] = {
-		[LB_OP_CONV2D] = {7, 1, 1},     [LB_OP_LINEAR] = {0, 1, 1},     [LB_OP_BATCH_NORM] = {0, 1, 1},
-		[LB_OP_RELU] = {0, 0, 0},       [LB_OP_RELU6] = {0, 0, 0},      [LB_OP_MAX_POOL2D] = {9, 0, 0},
-		[LB_OP_AVG_POOL2D] = {8, 0, 0}, [LB_OP_ADD] = {0, 0, 1},        [LB_OP_ADAPTIVE_AVG_POOL2D] = {2, 0, 0},
-		[LB_OP_CONCAT] = {0, 0, 0},     [LB_OP_FLATTEN] = {0, 0, 0},    [LB_OP_SOFTMAX] = {0, 0, 0},
+		[LB_OP_CONV2D] = {7, 1, 1},     [LB_OP_LINEAR] = {0, 1, 1},  [LB_OP_BATCH_NORM] = {0, 1, 1},
+		[LB_OP_RELU] = {0, 0, 0},       [LB_OP_RELU6] = {0, 0, 0},   [LB_OP_MAX_POOL2D] = {9, 0, 0},
+		[LB_OP_AVG_POOL2D] = {8, 0, 0}, [LB_OP_ADD] = {0, 0, 1},     [LB_OP_ADAPTIVE_AVG_POOL2D] = {2, 0, 0},
+		[LB_OP_CONCAT] = {0, 0, 0},     [LB_OP_FLATTEN] = {0, 0, 0}, [LB_OP_SOFTMAX] = {0, 0, 0},
 	};
 
 	if (op->kind < LB_OP_CONV2D || op->kind > LB_OP_SOFTMAX)
@@ -194,34 +194,26 @@ enum lb_error lb_check_op(struct lb_model *model, const struct lb_op *op)
 	in = lb_input(model, op, 0);
 	out = &model->tensors[op->output];
 	switch (op->kind) {
-	case LB_OP_CONV2D:
-		return check_conv2d(model, op, in, out);
-	case LB_OP_LINEAR:
-		return check_linear(model, op, in, out);
+	case LB_OP_CONV2D: return check_conv2d(model, op, in, out);
+	case LB_OP_LINEAR: return check_linear(model, op, in, out);
 	case LB_OP_BATCH_NORM:
 		if (!is_vector(weight_at(model, op->weight), in->dims[0]) ||
 		    !is_vector(weight_at(model, op->bias), in->dims[0]))
 			return LB_ERROR_OP_WEIGHTS;
 		return same_shape(in, out) ? LB_OK : LB_ERROR_OP_SHAPE;
 	case LB_OP_RELU:
-	case LB_OP_RELU6:
-		return same_shape(in, out) ? LB_OK : LB_ERROR_OP_SHAPE;
+	case LB_OP_RELU6: return same_shape(in, out) ? LB_OK : LB_ERROR_OP_SHAPE;
 	case LB_OP_ADD:
 		return same_shape(in, out) && same_shape(lb_input(model, op, 1), out) ? LB_OK : LB_ERROR_OP_SHAPE;
 	case LB_OP_MAX_POOL2D:
-	case LB_OP_AVG_POOL2D:
-		return check_pool(op, in, out);
+	case LB_OP_AVG_POOL2D: return check_pool(op, in, out);
 	case LB_OP_ADAPTIVE_AVG_POOL2D:
 		if (op->attr[0] != lb_rows(out) || op->attr[1] != lb_columns(out))
 			return LB_ERROR_OP_ATTR;
 		return in->rank == 3 && out->rank == 3 && in->dims[0] == out->dims[0] ? LB_OK : LB_ERROR_OP_SHAPE;
-	case LB_OP_CONCAT:
-		return check_concat(model, op, out);
-	case LB_OP_FLATTEN:
-		return out->rank == 1 && lb_elements(in) == out->dims[0] ? LB_OK : LB_ERROR_OP_SHAPE;
-	case LB_OP_SOFTMAX:
-		return in->rank == 1 && same_shape(in, out) ? LB_OK : LB_ERROR_OP_SHAPE;
-	default:
-		return LB_ERROR_OP_KIND;
+	case LB_OP_CONCAT: return check_concat(model, op, out);
+	case LB_OP_FLATTEN: return out->rank == 1 && lb_elements(in) == out->dims[0] ? LB_OK : LB_ERROR_OP_SHAPE;
+	case LB_OP_SOFTMAX: return in->rank == 1 && same_shape(in, out) ? LB_OK : LB_ERROR_OP_SHAPE;
+	default: return LB_ERROR_OP_KIND;
 	}
 }

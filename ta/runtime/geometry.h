@@ -37,12 +37,20 @@ static inline struct lb_conv2d lb_conv2d_of(const struct lb_op *op, const struct
 					    const struct lb_tensor *weight, const struct lb_tensor *out)
 {
 	return (struct lb_conv2d){
-		.in_c = in->dims[0], .in_h = in->dims[1], .in_w = in->dims[2],
-		.out_c = out->dims[0], .out_h = out->dims[1], .out_w = out->dims[2],
-		.kernel_h = weight->dims[2], .kernel_w = weight->dims[3],
-		.stride_h = op->attr[0], .stride_w = op->attr[1],
-		.pad_h = op->attr[2], .pad_w = op->attr[3],
-		.dilation_h = op->attr[4], .dilation_w = op->attr[5],
+		.in_c = in->dims[0],
+		.in_h = in->dims[1],
+		.in_w = in->dims[2],
+		.out_c = out->dims[0],
+		.out_h = out->dims[1],
+		.out_w = out->dims[2],
+		.kernel_h = weight->dims[2],
+		.kernel_w = weight->dims[3],
+		.stride_h = op->attr[0],
+		.stride_w = op->attr[1],
+		.pad_h = op->attr[2],
+		.pad_w = op->attr[3],
+		.dilation_h = op->attr[4],
+		.dilation_w = op->attr[5],
 		.groups = op->attr[6],
 		.activation = lb_fused(op),
 	};
@@ -53,12 +61,19 @@ static inline struct lb_pool2d lb_pool2d_of(const struct lb_op *op, const struct
 					    const struct lb_tensor *out)
 {
 	struct lb_pool2d pool = {
-		.channels = in->dims[0], .in_h = in->dims[1], .in_w = in->dims[2],
-		.out_h = out->dims[1], .out_w = out->dims[2],
-		.kernel_h = op->attr[0], .kernel_w = op->attr[1],
-		.stride_h = op->attr[2], .stride_w = op->attr[3],
-		.pad_h = op->attr[4], .pad_w = op->attr[5],
-		.dilation_h = 1, .dilation_w = 1,
+		.channels = in->dims[0],
+		.in_h = in->dims[1],
+		.in_w = in->dims[2],
+		.out_h = out->dims[1],
+		.out_w = out->dims[2],
+		.kernel_h = op->attr[0],
+		.kernel_w = op->attr[1],
+		.stride_h = op->attr[2],
+		.stride_w = op->attr[3],
+		.pad_h = op->attr[4],
+		.pad_w = op->attr[5],
+		.dilation_h = 1,
+		.dilation_w = 1,
 	};
 
 	if (op->kind == LB_OP_MAX_POOL2D) {

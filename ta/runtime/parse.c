@@ -71,8 +71,7 @@ static enum lb_error check_policy(const struct lb_model *model)
 		if (h->policy_arg == 0 || h->policy_arg > h->n_classes)
 			return LB_ERROR_POLICY;
 		break;
-	default:
-		return LB_ERROR_POLICY;
+	default: return LB_ERROR_POLICY;
 	}
 	return h->world == last_world ? LB_OK : LB_ERROR_POLICY;
 }

@@ -94,7 +94,6 @@ enum lb_error lb_policy_apply(uint32_t policy, uint32_t arg, const float *in, si
 		index = label(in, n);
 		__builtin_memcpy(out, &index, sizeof(index));
 		return LB_OK;
-	default:
-		return LB_ERROR_POLICY;
+	default: return LB_ERROR_POLICY;
 	}
 }

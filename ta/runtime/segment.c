@@ -30,8 +30,7 @@ static void put(const struct lb_model *model, uint32_t first, uint32_t n, unsign
 	}
 }
 
-static void get(const struct lb_model *model, uint32_t first, uint32_t n, const unsigned char *arena,
-		unsigned char *to)
+static void get(const struct lb_model *model, uint32_t first, uint32_t n, const unsigned char *arena, unsigned char *to)
 {
 	for (uint32_t i = 0; i < n; i++) {
 		const struct lb_tensor *t = &model->tensors[model->refs[first + i]];
@@ -77,9 +76,9 @@ static void run_conv2d(const struct lb_model *model, const struct lb_op *op, con
 	const struct lb_tensor *w = &model->tensors[op->weight];
 	const struct lb_conv2d conv = lb_conv2d_of(op, in, w, out);
 
-	(w->layout == LB_LAYOUT_PLAIN ? lb_conv2d_depthwise : lb_conv2d)(
-		&conv, activation(in, arena), weight(model, op->weight), weight(model, op->bias),
-		activation(out, arena), scratch);
+	(w->layout == LB_LAYOUT_PLAIN ? lb_conv2d_depthwise
+				      : lb_conv2d)(&conv, activation(in, arena), weight(model, op->weight),
+						   weight(model, op->bias), activation(out, arena), scratch);
 }
 
 static void run_concat(const struct lb_model *model, const struct lb_op *op, float *out, unsigned char *arena)
@@ -102,9 +101,7 @@ static void run_op(const struct lb_model *model, const struct lb_op *op, unsigne
 	struct lb_pool2d pool;
 
 	switch (op->kind) {
-	case LB_OP_CONV2D:
-		run_conv2d(model, op, in, out, arena, scratch);
-		break;
+	case LB_OP_CONV2D: run_conv2d(model, op, in, out, arena, scratch); break;
 	case LB_OP_LINEAR:
 		lb_linear(in->dims[0], out->dims[0], lb_fused(op), x, weight(model, op->weight),
 			  weight(model, op->bias), y);
@@ -113,12 +110,8 @@ static void run_op(const struct lb_model *model, const struct lb_op *op, unsigne
 		lb_batch_norm(in->dims[0], (size_t)lb_rows(in) * lb_columns(in), lb_fused(op), x,
 			      weight(model, op->weight), weight(model, op->bias), y);
 		break;
-	case LB_OP_RELU:
-		lb_relu(lb_elements(in), x, y);
-		break;
-	case LB_OP_RELU6:
-		lb_relu6(lb_elements(in), x, y);
-		break;
+	case LB_OP_RELU: lb_relu(lb_elements(in), x, y); break;
+	case LB_OP_RELU6: lb_relu6(lb_elements(in), x, y); break;
 	case LB_OP_MAX_POOL2D:
 		pool = lb_pool2d_of(op, in, out);
 		lb_max_pool2d(&pool, x, y);
@@ -130,20 +123,11 @@ static void run_op(const struct lb_model *model, const struct lb_op *op, unsigne
 	case LB_OP_ADAPTIVE_AVG_POOL2D:
 		lb_adaptive_avg_pool2d(in->dims[0], in->dims[1], in->dims[2], out->dims[1], out->dims[2], x, y);
 		break;
-	case LB_OP_ADD:
-		lb_add(lb_elements(in), lb_fused(op), x, activation(lb_input(model, op, 1), arena), y);
-		break;
-	case LB_OP_CONCAT:
-		run_concat(model, op, y, arena);
-		break;
-	case LB_OP_FLATTEN:
-		lb_flatten(lb_elements(in), x, y);
-		break;
-	case LB_OP_SOFTMAX:
-		lb_softmax(lb_elements(in), x, y);
-		break;
-	default:
-		break; /* lb_model_parse() lets no other kind through */
+	case LB_OP_ADD: lb_add(lb_elements(in), lb_fused(op), x, activation(lb_input(model, op, 1), arena), y); break;
+	case LB_OP_CONCAT: run_concat(model, op, y, arena); break;
+	case LB_OP_FLATTEN: lb_flatten(lb_elements(in), x, y); break;
+	case LB_OP_SOFTMAX: lb_softmax(lb_elements(in), x, y); break;
+	default: break; /* lb_model_parse() lets no other kind through */
 	}
 }
 

@@ -13,19 +13,19 @@
 
 static int failures;
 
-#define EXPECT(actual, wanted)                                                                                        \
-	do {                                                                                                          \
-		unsigned int got = (unsigned int)(actual), want = (unsigned int)(wanted);                             \
-		if (got != want) {                                                                                    \
-			fprintf(stderr, "line %d: %s is 0x%x, expected 0x%x\n", __LINE__, #actual, got, want);        \
-			failures++;                                                                                   \
-		}                                                                                                     \
+#define EXPECT(actual, wanted)                                                                                         \
+	do {                                                                                                           \
+		unsigned int got = (unsigned int)(actual), want = (unsigned int)(wanted);                              \
+		if (got != want) {                                                                                     \
+			fprintf(stderr, "line %d: %s is 0x%x, expected 0x%x\n", __LINE__, #actual, got, want);         \
+			failures++;                                                                                    \
+		}                                                                                                      \
 	} while (0)
 
 #define MODEL_TYPES TEEC_PARAM_TYPES(TEEC_VALUE_INPUT, TEEC_VALUE_INPUT, TEEC_VALUE_OUTPUT, TEEC_VALUE_OUTPUT)
-#define RUN_TYPES                                                                                                     \
+#define RUN_TYPES                                                                                                      \
 	TEEC_PARAM_TYPES(TEEC_VALUE_INPUT, TEEC_MEMREF_PARTIAL_INPUT, TEEC_MEMREF_PARTIAL_OUTPUT, TEEC_VALUE_OUTPUT)
-#define RUN_TEMPORARY                                                                                                 \
+#define RUN_TEMPORARY                                                                                                  \
 	TEEC_PARAM_TYPES(TEEC_VALUE_INPUT, TEEC_MEMREF_TEMP_INPUT, TEEC_MEMREF_TEMP_OUTPUT, TEEC_VALUE_OUTPUT)
 
 static TEEC_Context context;
@@ -203,7 +203,8 @@ static void close_and_reopen(void)
 	TEEC_Session other;
 	size_t size = out.size;
 
-	EXPECT(TEEC_OpenSession(&context, &other, &nobody, TEEC_LOGIN_PUBLIC, NULL, NULL, NULL), TEEC_ERROR_ITEM_NOT_FOUND);
+	EXPECT(TEEC_OpenSession(&context, &other, &nobody, TEEC_LOGIN_PUBLIC, NULL, NULL, NULL),
+	       TEEC_ERROR_ITEM_NOT_FOUND);
 	EXPECT(TEEC_InvokeCommand(&session, LEAKBOARD_CMD_CLOSE_MODEL, NULL, NULL), TEEC_SUCCESS);
 	EXPECT(TEEC_InvokeCommand(&session, LEAKBOARD_CMD_CLOSE_MODEL, NULL, NULL), TEEC_ERROR_BAD_STATE);
 	EXPECT(run(RUN_TYPES, 0, 0, in_bytes[0], &size), TEEC_ERROR_BAD_STATE);

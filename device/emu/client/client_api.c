@@ -117,15 +117,13 @@ static TEEC_Result cross_out(TEEC_Context *context, TEEC_Operation *operation, s
 		TEEC_Result result = TEEC_SUCCESS;
 
 		switch (type) {
-		case TEEC_NONE:
-			break;
+		case TEEC_NONE: break;
 		case TEEC_VALUE_INPUT:
 		case TEEC_VALUE_INOUT:
 			request->params[i].a = from->value.a;
 			request->params[i].b = from->value.b;
 			break;
-		case TEEC_VALUE_OUTPUT:
-			break;
+		case TEEC_VALUE_OUTPUT: break;
 		case TEEC_MEMREF_TEMP_INPUT:
 		case TEEC_MEMREF_TEMP_OUTPUT:
 		case TEEC_MEMREF_TEMP_INOUT:
@@ -141,8 +139,7 @@ static TEEC_Result cross_out(TEEC_Context *context, TEEC_Operation *operation, s
 						  &request->params[i]);
 			sent = 4u | crossing->direction;
 			break;
-		default:
-			result = TEEC_ERROR_BAD_PARAMETERS;
+		default: result = TEEC_ERROR_BAD_PARAMETERS;
 		}
 		if (result)
 			return result;
@@ -168,7 +165,8 @@ static void cross_back(TEEC_Operation *operation, const struct emu_reply *reply,
 			continue;
 		*crossing->result_size = from->size;
 		if (crossing->own)
-			memcpy(crossing->own, crossing->shared, from->size < crossing->size ? from->size : crossing->size);
+			memcpy(crossing->own, crossing->shared,
+			       from->size < crossing->size ? from->size : crossing->size);
 	}
 }
 

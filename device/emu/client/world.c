@@ -113,7 +113,8 @@ static void reap(TEEC_Context *context)
 	while (waitpid(context->child, &status, 0) < 0 && errno == EINTR)
 		;
 	if (WIFSIGNALED(status))
-		fprintf(stderr, "secure world: killed by signal %d (%s)\n", WTERMSIG(status), strsignal(WTERMSIG(status)));
+		fprintf(stderr, "secure world: killed by signal %d (%s)\n", WTERMSIG(status),
+			strsignal(WTERMSIG(status)));
 	else if (WEXITSTATUS(status))
 		fprintf(stderr, "secure world: exited with %d\n", WEXITSTATUS(status));
 	context->child = -1;

@@ -40,7 +40,7 @@
 #define EMU_PARAM_MEMREF_OUTPUT 6u
 #define EMU_PARAM_MEMREF_INOUT 7u
 
-#define EMU_PARAM_TYPES(p0, p1, p2, p3)                                                                               \
+#define EMU_PARAM_TYPES(p0, p1, p2, p3)                                                                                \
 	((uint32_t)(p0) | (uint32_t)(p1) << 4 | (uint32_t)(p2) << 8 | (uint32_t)(p3) << 12)
 #define EMU_PARAM_TYPE_GET(types, i) ((uint32_t)(types) >> 4 * (uint32_t)(i) & 15u)
 

@@ -107,8 +107,7 @@ int main(void)
 	if (memory_now() > limit)
 		die("the TEE's memory limit does not even hold the TA's stack and static data");
 	fence(limit);
-	if (pthread_attr_init(&attributes) ||
-	    pthread_attr_setstacksize(&attributes, TA_STACK_SIZE + EMU_EXTRA_STACK) ||
+	if (pthread_attr_init(&attributes) || pthread_attr_setstacksize(&attributes, TA_STACK_SIZE + EMU_EXTRA_STACK) ||
 	    pthread_create(&thread, &attributes, run, NULL))
 		die("cannot start the TA's thread");
 	pthread_join(thread, NULL);

@@ -179,11 +179,8 @@ static void answer(const struct emu_request *request, int fd, struct emu_reply *
 		reply->result = shared_add(request->session, request->params[0].size, fd);
 		fd = -1;
 		break;
-	case EMU_CALL_REMOVE_MEMORY:
-		reply->result = shared_remove(request->session);
-		break;
-	default:
-		reply->result = TEE_ERROR_NOT_SUPPORTED;
+	case EMU_CALL_REMOVE_MEMORY: reply->result = shared_remove(request->session); break;
+	default: reply->result = TEE_ERROR_NOT_SUPPORTED;
 	}
 	if (fd >= 0)
 		close(fd);
