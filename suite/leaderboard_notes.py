@@ -41,6 +41,7 @@ def table_notes(records: Sequence[Record], defenses: pd.DataFrame) -> tuple[str,
         _THRESHOLDS if attacked else "",
         _withheld(records),
         _EXCESS + _unpaired(defenses) if attacked else "",
+        _answers_only(records),
         _latency(records),
         _mixed(records),
     )
@@ -94,6 +95,17 @@ def _unpaired(defenses: pd.DataFrame) -> str:
         return ""
     answers = ", ".join(sorted(set(lacking.policy)))
     return f' "-": there are no scores of full_tee with these answers ({answers}) and seeds.'
+
+
+def _answers_only(records: Sequence[Record]) -> str:
+    """Warn where nobody tried what hidden layers are hidden from."""
+    attacks = [r for r in records if r.attack]
+    if not attacks or any(set(r.threat.needs) & {"weights", "boundary"} for r in attacks):
+        return ""
+    return (
+        "Every attack here looks at the answers alone. None reads normal-world weights or the tensors that cross, so"
+        " hiding layers cannot lower these figures, only hiding answers can; they say nothing of white-box attacks."
+    )
 
 
 def _latency(records: Sequence[Record]) -> str:
