@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from suite import Attack, Goal, Guess, Observation, View, attack
+from suite import Attack, Goal, Guess, Observation, PolicyKind, View, attack
 
 _LEAST = 1e-45  # the smallest positive float32: rounded or truncated outputs may hold zeros
 
@@ -24,7 +24,10 @@ class LossThreshold(Attack):
         others = outputs.astype(np.float64)
         rows = np.arange(len(labels))
         right = others[rows, labels]
-        others[rows, labels] = 0.0
-        # Close to 1 a float32 no longer moves; the little that is left for the other classes still does.
-        sure = np.log1p(-np.clip(others.sum(axis=1), 0.0, 0.5))
-        return Guess(scores=np.where(right > 0.5, sure, np.log(np.maximum(right, _LEAST))))
+        scores = np.log(np.maximum(right, _LEAST))
+        if observation.policy.kind is PolicyKind.PROBS:
+            # Close to 1 a float32 no longer moves; the little that is left for the other classes still does. Where
+            # some of it was rounded or cut away, it says less than the true class's own value.
+            others[rows, labels] = 0.0
+            scores = np.where(right > 0.5, np.log1p(-np.clip(others.sum(axis=1), 0.0, 0.5)), scores)
+        return Guess(scores=scores)

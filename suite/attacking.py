@@ -46,14 +46,10 @@ def shadow_jobs(attack: PluginSpec, victim: TrainJob) -> tuple[TrainJob, ...]:
         PluginError: the attack names an architecture that does not exist.
     """
     architecture = attack.make().shadow_architecture(victim.architecture)
-    return tuple(
-        dataclasses.replace(victim, architecture=architecture, index=i) for i in range(victim.profile.shadows)
-    )
+    return tuple(dataclasses.replace(victim, architecture=architecture, index=i) for i in range(victim.profile.shadows))
 
 
-def observe_shadows(
-    store: Store, jobs: tuple[TrainJob, ...], policy: OutputPolicy
-) -> tuple[ShadowObservation, ...]:
+def observe_shadows(store: Store, jobs: tuple[TrainJob, ...], policy: OutputPolicy) -> tuple[ShadowObservation, ...]:
     """What the attacker's shadows answer for the images they were, and were not, trained on."""
     found = []
     for job in jobs:
@@ -113,7 +109,7 @@ def run_attack(
             live = View.QUERY in plugin.needs
             session = stack.enter_context(board.open(laid.files)) if live else None
             observation = plugin.observe(AdversaryView(shown, plugin.needs, session))
-        guess = check_guess(plugin.infer(observation), len(observation.labels), attack)
+        guess = check_guess(plugin.infer(observation), len(shown.candidates), attack)
         threshold, source = guess.threshold, "attack"
         if threshold is None:
             threshold, source = calibrate(plugin, attack, observation, shown.shadows), "shadows"
@@ -140,6 +136,8 @@ def check_guess(guess: Guess, n: int, attack: PluginSpec) -> Guess:
         raise PluginError(f"{label}: scores have shape {scores.shape}, there are {n} candidates")
     if not np.isfinite(scores).all():
         raise PluginError(f"{label}: {int((~np.isfinite(scores)).sum())} of {n} scores are not finite")
+    if guess.threshold is not None and not np.isfinite(guess.threshold):
+        raise PluginError(f"{label}: its threshold {guess.threshold} is not a finite number")
     return dataclasses.replace(guess, scores=scores)
 
 
@@ -155,15 +153,13 @@ def calibrate(
     """
     if beyond := plugin.needs & {View.BOUNDARY, View.WEIGHTS, View.QUERY}:
         raise PluginError(
-            f"attack {attack.text} ({attack.plugin.where}) needs {', '.join(sorted(beyond))}, which shadow models do not"
-            " show: it must set the threshold of its Guess itself"
+            f"attack {attack.text} ({attack.plugin.where}) needs {', '.join(sorted(beyond))}, which shadow models do"
+            " not show: it must set the threshold of its Guess itself"
         )
     scores, truth = [], []
     for i, shadow in enumerate(shadows):
         others = shadows[:i] + shadows[i + 1 :] if View.AUXILIARY in plugin.needs else ()
-        stand_in = Observation(
-            shadow.outputs, shadow.labels, observation.n_classes, observation.policy, shadows=others
-        )
+        stand_in = Observation(shadow.outputs, shadow.labels, observation.n_classes, observation.policy, shadows=others)
         scores.append(check_guess(plugin.infer(stand_in), len(shadow.labels), attack).scores)
         truth.append(shadow.is_member)
     return float(best_threshold(np.concatenate(scores), np.concatenate(truth)))

@@ -141,7 +141,8 @@ def lay(store: Store, spec: PluginSpec, job: TrainJob) -> Laid:
         PluginError, StoreError: see there.
     """
     key = Key(
-        "deployment", {"victim": job.key().digest, "defense": spec.text, "code": code_of(spec), "torch": torch.__version__}
+        "deployment",
+        {"victim": job.key().digest, "defense": spec.text, "code": code_of(spec), "torch": torch.__version__},
     )
 
     def make(folder: Path, scratch: Path) -> None:

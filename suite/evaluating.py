@@ -112,7 +112,8 @@ def parity(deployment: Deployment, material: Material, outputs: Outputs) -> dict
     if deployment.policy.kind is PolicyKind.ROUNDED:
         # A value on the edge between two roundings may fall to either side: one unit is no error.
         error = np.maximum(error - 10.0**-deployment.policy.arg, 0.0)
-    scale = np.abs(expected.astype(np.float64)).max(axis=1, keepdims=True)
+    # Rounded to few decimals, all values may be 0.
+    scale = np.maximum(np.abs(expected.astype(np.float64)).max(axis=1, keepdims=True), np.finfo(np.float32).tiny)
     return {
         "max_abs_error": float(error.max()),
         "max_rel_error": float((error / scale).max()),

@@ -21,17 +21,17 @@ def check(record: Record, max_accuracy_loss_frac: float) -> None:
         GateError: one does not hold.
     """
     parity, loss = record.parity, record.utility.accuracy_loss_frac
-    if parity.max_rel_error > MAX_REL_ERROR:
+    if not parity.max_rel_error <= MAX_REL_ERROR:  # nor when it is not a number
         raise GateError(
             f"{record.cell.id}: outputs are {parity.max_rel_error:.2e} off PyTorch's (relative),"
             f" allowed {MAX_REL_ERROR:g}"
         )
-    if parity.label_agreement_frac < MIN_LABEL_AGREEMENT:
+    if not parity.label_agreement_frac >= MIN_LABEL_AGREEMENT:
         raise GateError(
             f"{record.cell.id}: {parity.label_agreement_frac:.4f} of labels agree with PyTorch's, at least"
             f" {MIN_LABEL_AGREEMENT} must"
         )
-    if loss > max_accuracy_loss_frac:
+    if not loss <= max_accuracy_loss_frac:
         raise GateError(
             f"{record.cell.id}: the deployment loses {loss:.4f} accuracy against the victim, allowed"
             f" {max_accuracy_loss_frac}; a defense that means to must say so (max_accuracy_loss_frac)"

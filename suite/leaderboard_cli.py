@@ -47,6 +47,6 @@ def print_run(reporter: Any, run: Run, notes: dict[str, list[Any]], *, tables: b
         reporter.write_line(f"ERROR: {error}", red=True)
         return
     if shown:
-        reporter.write_line(f"Records: {results}. Tables: {', '.join(path.name for path in written)} in the same folder.")
-
-
+        reporter.write_line(
+            f"Records: {results}. Tables: {', '.join(path.name for path in written)} in the same folder."
+        )

@@ -70,6 +70,8 @@ def prepare(dataset_name: str, seed: int, profile: Profile) -> Material:
         take(part) for part in (splits.members, splits.auxiliary, splits.test, ids[order])
     )
     pieces = (members, auxiliary, test, candidates)
+    for array in (array for piece in pieces for array in (piece.images, piece.labels)):
+        array.setflags(write=False)  # kept for the next cell: a plugin that writes into them must hear of it
     fingerprint = hash_arrays(array for piece in pieces for array in (piece.images, piece.labels))
     return Material(
         dataset, splits, members, auxiliary, test, candidates, ids[order].astype(np.int64), truth[order], fingerprint

@@ -42,6 +42,10 @@ class Cell:
         return (self.victim.slug, self.dataset, self.defense.slug)
 
 
+def _measured(cell: Cell) -> str:
+    return cell.attack.text if cell.attack else "the measure of latency"
+
+
 def build(
     *,
     victims: Iterable[PluginSpec],
@@ -70,6 +74,6 @@ def build(
     for cell in cells:
         other = seen.setdefault(cell.id, cell)
         if other != cell:
-            both = f"{other.defense.text} and {cell.defense.text}"
+            both = " and ".join(dict.fromkeys(f"{one.defense.text} with {_measured(one)}" for one in (other, cell)))
             raise PluginError(f"two cells are named {cell.id!r}: {both}; change a parameter's text or name")
     return list(seen.values())

@@ -112,8 +112,7 @@ def balanced_accuracy(scores: Floats, is_member: Bools, threshold: float) -> Est
     return Estimate(
         (right.value + refused.value) / 2,
         (right.value + refused.value - math.hypot(right.value - right.low, refused.value - refused.low)) / 2,
-        (right.value + refused.value + math.hypot(right.high - right.value, refused.high - refused.value))
-        / 2,
+        (right.value + refused.value + math.hypot(right.high - right.value, refused.high - refused.value)) / 2,
     )
 
 
@@ -150,9 +149,7 @@ def tpr_at_fpr(scores: Floats, is_member: Bools, rate: float, *, seed: int = 0) 
     j = rng.binomial(n, rate, RESAMPLES)
     share = (found[j] + rng.random(RESAMPLES) * (found[j + 1] - found[j])) / n_members
     low, high = np.quantile(rng.binomial(n_members, share) / n_members, (0.025, 0.975))
-    return Estimate(
-        at_threshold.value, min(at_threshold.low, float(low)), max(at_threshold.high, float(high))
-    )
+    return Estimate(at_threshold.value, min(at_threshold.low, float(low)), max(at_threshold.high, float(high)))
 
 
 def best_threshold(scores: Floats, is_member: Bools) -> float:
@@ -166,9 +163,7 @@ def best_threshold(scores: Floats, is_member: Bools) -> float:
     """
     curve = roc(scores, is_member)
     gain = curve.tpr - curve.fpr
-    best = 1 + int(
-        np.argmax(gain[1:])
-    )  # the first point calls nobody a member, as good as calling everybody one
+    best = 1 + int(np.argmax(gain[1:]))  # the first point calls nobody a member, as good as calling everybody one
     chosen = float(curve.thresholds[best])
     if best + 1 == len(gain):
         return chosen
@@ -239,14 +234,11 @@ def _checked(scores: Floats, is_member: Bools, *, balanced: bool = True) -> tupl
     scores, is_member = np.asarray(scores, dtype=np.float64), np.asarray(is_member)
     if is_member.dtype != np.bool_ or scores.ndim != 1 or scores.shape != is_member.shape:
         raise MetricError(
-            f"scores and is_member must be [N] and bool [N], not {scores.shape} and {is_member.dtype}"
-            f" {is_member.shape}"
+            f"scores and is_member must be [N] and bool [N], not {scores.shape} and {is_member.dtype} {is_member.shape}"
         )
     if not np.isfinite(scores).all():
         bad = np.flatnonzero(~np.isfinite(scores))
-        raise MetricError(
-            f"{len(bad)} of {len(scores)} scores are not finite, the first at {bad[0]}: {scores[bad[0]]}"
-        )
+        raise MetricError(f"{len(bad)} of {len(scores)} scores are not finite, the first at {bad[0]}: {scores[bad[0]]}")
     n_members = int(is_member.sum())
     n_others = len(is_member) - n_members
     if balanced and n_members != n_others:

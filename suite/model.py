@@ -30,7 +30,7 @@ class Goal(StrEnum):
 
 
 class View(StrEnum):
-    """One kind of thing an attacker may see. An attack declares what it needs; a deployment determines what it shows."""
+    """One kind of thing an attacker may see. An attack declares what it needs; a deployment decides what it shows."""
 
     OUTPUT = "output"  # what the output policy lets out, for the scored candidates
     QUERY = "query"  # queries of the attacker's own choosing, adaptively
@@ -74,8 +74,9 @@ class Deployment:
     one world; the last one makes the [n_classes] probabilities, to which ``policy`` is applied.
 
     Raises:
-        GraphError: there is no segment, the last one does not end in one (n_classes,) tensor, or the policy would be
-            enforced by the normal world (which hides nothing: whoever owns that world reads the probabilities).
+        GraphError: there is no segment, the last one does not end in one (n_classes,) tensor, the policy lets out more
+            classes than there are, or would be enforced by the normal world (which hides nothing: whoever owns that
+            world reads the probabilities).
     """
 
     segments: tuple[Segment, ...]
@@ -90,9 +91,11 @@ class Deployment:
             raise GraphError(f"the last segment must end in one (n_classes,) tensor, not {outputs}")
         if last.world is World.REE and self.policy.kind is not PolicyKind.PROBS:
             raise GraphError(
-                f"output policy {self.policy} would be enforced by the normal world, whose owner reads the probabilities"
-                " all the same: put the last layers into the TEE, or let probabilities out"
+                f"output policy {self.policy} would be enforced by the normal world, whose owner reads the"
+                " probabilities all the same: put the last layers into the TEE, or let probabilities out"
             )
+        if self.policy.kind is PolicyKind.TOPK and self.policy.arg > self.n_classes:
+            raise GraphError(f"output policy {self.policy} of a model with {self.n_classes} classes: use a smaller k")
 
     @property
     def n_classes(self) -> int:

@@ -138,9 +138,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     notes = config.stash[_NOTES]
     notes["excluded"] = [[one.cell.id, one.reason] for one in run.excluded]
     notes["starved"] = run.starved(remaining)
-    notes["cells"] = [
-        [cell.victim.slug, cell.dataset, cell.profile.name, cell.board] for cell in remaining
-    ]
+    notes["cells"] = [[cell.victim.slug, cell.dataset, cell.profile.name, cell.board] for cell in remaining]
 
 
 @pytest.hookimpl(tryfirst=True)

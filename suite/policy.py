@@ -67,7 +67,7 @@ class OutputPolicy:
     def apply(self, probabilities: NDArray[np.float32]) -> Outputs:
         """What this policy lets out of ``probabilities`` [N, K]: float32 [N, K], or int64 [N] for the label."""
         if self.kind is PolicyKind.LABEL:
-            return probabilities.argmax(axis=1).astype(np.int64)
+            return np.asarray(probabilities.argmax(axis=1), dtype=np.int64)
         if self.kind is PolicyKind.ROUNDED:
             return np.round(probabilities.astype(np.float64), self.arg).astype(np.float32)
         if self.kind is PolicyKind.TOPK:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import queue
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -104,7 +106,7 @@ def _start_worker(messages: Any, plugins: list[str]) -> None:
     _die_with_parent()
     discover()
     for path in plugins:
-        load_file(path)
+        load_file(Path(path))
 
 
 def _die_with_parent() -> None:
@@ -112,10 +114,8 @@ def _die_with_parent() -> None:
     import ctypes
     import signal
 
-    try:
+    with contextlib.suppress(OSError, AttributeError):  # not Linux: the worker ends with its current model
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
-    except (OSError, AttributeError):
-        pass  # not Linux: the worker ends with its current model
 
 
 def _work(root: Any, job: TrainJob) -> None:

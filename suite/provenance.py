@@ -10,7 +10,9 @@ import importlib.util
 import json
 import os
 import platform
+import re
 import sys
+import sysconfig
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,8 @@ from numpy.typing import NDArray
 
 ROOTS = ("suite", "victims", "defenses", "attacks", "device")
 """Packages whose sources count as the suite's own code."""
+_CODE = (".py", ".so", ".pyd")
+_FILE_NAME = re.compile(r"[\w.-][\w./-]{0,99}")
 
 
 def hash_json(value: Any) -> str:
@@ -44,64 +48,97 @@ def hash_file(path: Path) -> str:
 
 
 @functools.cache
+def _digest_of(path: Path) -> str:
+    """As ``hash_file``, the content at first sight: an edit during a run is not what the run has loaded."""
+    return hash_file(path)
+
+
+@functools.cache
 def _source_of(module: str) -> Path | None:
     try:
         spec = importlib.util.find_spec(module)
     except (ImportError, ValueError):
         return None
-    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
+    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(_CODE) else None
+
+
+def _file_of(module: str) -> Path | None:
+    """The file that a module's code is in; None for built-in modules, and for names that are no modules."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return Path(file) if file and file.endswith(_CODE) else _source_of(module)
 
 
 @functools.cache
-def _imports(path: Path, package: str) -> tuple[str, ...]:
-    """Modules a source file imports anywhere in it, relative ones resolved, type-checking blocks left out."""
-    found: set[str] = set()
+def _is_users_own(top: str) -> bool:
+    """Whether a top-level module is neither the suite's nor Python's nor installed: those have versions."""
+    path = None if top in ROOTS else _file_of(top)
+    if path is None or not {"site-packages", "dist-packages"}.isdisjoint(path.parts):
+        return False
+    return not path.is_relative_to(sysconfig.get_paths()["stdlib"])
+
+
+@functools.cache
+def _uses(path: Path, package: str) -> tuple[tuple[str, ...], tuple[Path, ...]]:
+    """Modules that a source file imports anywhere in it, but for type checking only, and files it names beside it."""
+    modules: set[str] = set()
+    files: set[Path] = set()
 
     def visit(node: ast.AST) -> None:
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
-            return
-        if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
+        children = ast.iter_child_nodes(node)
+        if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            children = iter(node.orelse)
+        elif isinstance(node, ast.Import):
+            modules.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = node.module or ""
             if node.level:
                 parts = package.split(".")[: len(package.split(".")) - node.level + 1]
                 base = ".".join([*parts, *([node.module] if node.module else [])])
-            found.add(base)
-            found.update(f"{base}.{alias.name}" for alias in node.names)
-        for child in ast.iter_child_nodes(node):
+            modules.add(base)
+            modules.update(f"{base}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and _FILE_NAME.fullmatch(node.value):
+            named = path.parent / node.value
+            files.update({named} if named.is_file() and named != path else ())
+        for child in children:
             visit(child)
 
-    visit(ast.parse(path.read_text(encoding="utf-8")))
-    return tuple(sorted(found))
+    if path.suffix == ".py":
+        visit(ast.parse(path.read_bytes()))
+    return tuple(sorted(modules)), tuple(sorted(files))
 
 
 def code_hash(*modules: str, roots: tuple[str, ...] = ROOTS) -> str:
     """SHA-256, hex, over the sources of ``modules`` and of all they import from ``roots``, transitively.
 
     A step's key holds this hash, so that a change anywhere in the code the step can reach makes a new key. A module
-    outside ``roots`` (a plugin of another package, or a loose file) counts with its own package as a further root.
+    outside ``roots`` (a plugin of another package, or a loose file) counts with its own package as a further root, and
+    so does whatever lies in a folder of the user's own and not among installed packages. A data file counts when a
+    source names it, relative to its own folder. Imports by a computed name (``importlib.import_module``) are not seen.
     """
-    own = {m.split(".")[0] for m in modules}
-    allowed = set(roots) | own
-    pending, seen = list(modules), dict[str, Path]()
+    allowed = {*roots, *(module.split(".")[0] for module in modules)}
+    pending, looked_at, digests = list(modules), set[str](), dict[str, str]()
     while pending:
         module = pending.pop()
-        if module in seen or module.split(".")[0] not in allowed:
+        if not module or module in looked_at:
             continue
-        loaded = sys.modules.get(module)
-        file = getattr(loaded, "__file__", None)
-        path = Path(file) if file and file.endswith(".py") else _source_of(module)
+        looked_at.add(module)
+        if (top := module.split(".")[0]) not in allowed and not _is_users_own(top):
+            continue
+        parent = module.rpartition(".")[0]
+        pending.append(parent)  # the __init__ of every package above runs before a module does
+        path = _file_of(module)
         if path is None:
             continue
-        seen[module] = path
-        package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-        # A package's own __init__ runs before any of its modules.
-        pending.extend(m for m in (package, *_imports(path, package)) if m)
-    return hash_json({module: hash_file(path) for module, path in seen.items()})
+        package = module if path.name == "__init__.py" else parent
+        imported, files = _uses(path, package)
+        pending.extend(imported)
+        digests[module] = _digest_of(path)
+        digests.update({f"{module}:{file.name}": _digest_of(file) for file in files})
+    return hash_json(digests)
 
 
-def versions() -> dict[str, str]:
+@functools.cache
+def versions() -> Mapping[str, str]:
     """Versions of what a number can depend on."""
     names = ("torch", "numpy", "scikit-learn")
     return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in names}}

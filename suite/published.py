@@ -63,9 +63,7 @@ def published(victim: str, dataset: str) -> tuple[Published, ...]:
         title, origin, notes = _split(comment)
         if source.dataset is None and not source.dataset_column:
             notes = (*notes, "The source does not name the data set of this table.")
-        found.append(
-            Published(title, origin, columns, tuple(tuple(r[c] for c in columns) for r in rows), notes)
-        )
+        found.append(Published(title, origin, columns, tuple(tuple(r[c] for c in columns) for r in rows), notes))
     return tuple(found)
 
 

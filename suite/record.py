@@ -144,9 +144,7 @@ class MetricsInfo:
         missing = {name for name in METRICS if getattr(self, name) is None}
         if missing != set(self.withheld):
             odd = ", ".join(sorted(missing ^ set(self.withheld)))
-            raise RecordError(
-                f"withheld must give a reason for each metric that is null and no other; see {odd}"
-            )
+            raise RecordError(f"withheld must give a reason for each metric that is null and no other; see {odd}")
 
 
 METRICS = ("auc", "balanced_accuracy", "tpr_at_fpr_1e2", "tpr_at_fpr_1e3")
@@ -220,9 +218,7 @@ class Record:
 
     def __post_init__(self) -> None:
         if self.schema != SCHEMA:
-            raise RecordError(
-                f"schema {self.schema} is not {SCHEMA}, the one this version reads; run the cell again"
-            )
+            raise RecordError(f"schema {self.schema} is not {SCHEMA}, the one this version reads; run the cell again")
         timed = self.cell.measure == "latency"
         if (self.latency is not None) is not timed or (self.attack is not None) is timed:
             wanted, other = ("latency", "attack") if timed else ("attack", "latency")

@@ -164,9 +164,7 @@ def read_scores(results: Path, record: Record) -> Scores:
         raise RecordError(f"cell {record.cell.id!r} has a record without raw scores")
     path = folder / record.scores.file
     if not path.resolve().is_relative_to(folder.resolve()):
-        raise RecordError(
-            f"{folder / record.cell.id}.json: scores.file {record.scores.file!r} leads out of the folder"
-        )
+        raise RecordError(f"{folder / record.cell.id}.json: scores.file {record.scores.file!r} leads out of the folder")
     way_out = f"; delete {record.cell.id}.json and run the cell again"
     try:
         data = path.read_bytes()

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import importlib
 import importlib.metadata
 import importlib.util
 import inspect
+import itertools
 import pkgutil
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -90,7 +92,7 @@ class Registry:
             raise PluginError(f"{label}: {plugin.cls.__name__} does not define {missing}")
         for other in self._plugins[plugin.kind].values():
             if other.name == plugin.name:
-                if other.file == plugin.file and other.line == plugin.line:
+                if (other.file, other.line) == (plugin.file, plugin.line) and plugin.line:
                     break  # the same file imported under a second module name
                 raise PluginError(f"{label}: the name is taken by {other.where}")
             if other.name in plugin.name or plugin.name in other.name:
@@ -120,16 +122,32 @@ REGISTRY = Registry()
 
 
 def _location(cls: type) -> tuple[str, int]:
-    file = inspect.getsourcefile(cls) or "<unknown>"
+    try:
+        file = inspect.getsourcefile(cls) or "<unknown>"
+    except TypeError:  # typed into an interpreter
+        return "<unknown>", 0
     try:
         return file, inspect.getsourcelines(cls)[1]
     except OSError:
         return file, 0
 
 
+_RESERVED = frozenset({"name", "goal", "needs"})
+
+
+def _parameters(kind: Kind, name: str, cls: C) -> C:
+    """Make the annotated attributes of a plugin class its parameters (a frozen data class, the same class)."""
+    if not isinstance(cls, type):
+        raise PluginError(f"{kind} {name!r}: decorate a class, not {cls!r}")
+    dataclasses.dataclass(frozen=True)(cls)
+    return cls
+
+
 def _register(kind: Kind, name: str, cls: type, variants: Iterable[Mapping[str, Any]], **options: Any) -> None:
     file, line = _location(cls)
     frozen = tuple(MappingProxyType(dict(v)) for v in variants)
+    if kind is not Kind.VICTIM and (taken := _RESERVED & {f.name for f in dataclasses.fields(cls)}):
+        raise PluginError(f"{kind} {name!r} ({file}:{line}): a parameter cannot be called {min(taken)!r}")
     REGISTRY.add(Plugin(kind, name, cls, file, line, frozen, MappingProxyType(options)))
 
 
@@ -142,9 +160,9 @@ def defense(name: str, *, variants: Iterable[Mapping[str, Any]] = ({},)) -> Call
     """
 
     def decorate(cls: C) -> C:
-        made = dataclasses.dataclass(frozen=True)(cls)
-        made.name = name  # type: ignore[attr-defined]
+        made = _parameters(Kind.DEFENSE, name, cls)
         _register(Kind.DEFENSE, name, made, variants)
+        setattr(made, "name", name)  # noqa: B010  (a class attribute, which C does not promise)
         return made
 
     return decorate
@@ -157,9 +175,14 @@ def attack(
     """Register an ``Attack``; ``needs`` says what it must be shown, cells whose defense hides that are excluded."""
 
     def decorate(cls: C) -> C:
-        made = dataclasses.dataclass(frozen=True)(cls)
-        made.name, made.goal, made.needs = name, goal, frozenset(needs)  # type: ignore[attr-defined]
+        made = _parameters(Kind.ATTACK, name, cls)
+        try:
+            told = {"name": name, "goal": Goal(goal), "needs": frozenset(View(need) for need in needs)}
+        except ValueError as error:
+            raise PluginError(f"attack {name!r} ({':'.join(map(str, _location(made)))}): {error}") from error
         _register(Kind.ATTACK, name, made, variants)
+        for attribute, value in told.items():
+            setattr(made, attribute, value)
         return made
 
     return decorate
@@ -188,15 +211,22 @@ def discover(packages: Iterable[Kind] = tuple(Kind)) -> Registry:
         package = importlib.import_module(kind.plural)
         for info in pkgutil.iter_modules(package.__path__):
             if not info.ispkg:
-                importlib.import_module(f"{kind.plural}.{info.name}")
+                with _importing(f"{kind} file {kind.plural}/{info.name}.py"):
+                    importlib.import_module(f"{kind.plural}.{info.name}")
         for entry in importlib.metadata.entry_points(group=f"leakboard.{kind.plural}"):
-            try:
+            with _importing(f"{kind} {entry.name!r} of entry point {entry.value!r}"):
                 entry.load()
-            except PluginError:
-                raise
-            except Exception as error:
-                raise PluginError(f"{kind} {entry.name!r} of entry point {entry.value!r} does not import: {error}") from error
     return REGISTRY
+
+
+@contextlib.contextmanager
+def _importing(what: str) -> Iterator[None]:
+    try:
+        yield
+    except PluginError:
+        raise
+    except (Exception, SystemExit) as error:  # SystemExit: a script that runs when imported
+        raise PluginError(f"{what} does not import: {type(error).__name__}: {error}") from error
 
 
 def load_file(path: Path) -> None:
@@ -208,21 +238,24 @@ def load_file(path: Path) -> None:
     if not path.is_file():
         raise PluginError(f"--plugin {path}: no such file")
     path = path.resolve()
-    name = f"leakboard_plugin_{path.stem}"
-    before = {p.name for kind in Kind for p in REGISTRY.all(kind)}
-    if name in sys.modules and getattr(sys.modules[name], "__file__", None) == str(path):
-        return
+    before = [REGISTRY.all(kind) for kind in Kind]
+    for number in itertools.count(1):  # two files in two folders may be called the same
+        name = f"leakboard_plugin_{path.stem}" + (f"_{number}" if number > 1 else "")
+        if name not in sys.modules:
+            break
+        if getattr(sys.modules[name], "__file__", None) == str(path):
+            return
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise PluginError(f"--plugin {path}: not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
-    except PluginError:
-        raise
-    except Exception as error:
+        with _importing(f"--plugin {path}"):
+            spec.loader.exec_module(module)
+    except BaseException:
         del sys.modules[name]
-        raise PluginError(f"--plugin {path}: does not import: {type(error).__name__}: {error}") from error
-    if before == {p.name for kind in Kind for p in REGISTRY.all(kind)}:
+        raise
+    if before == [REGISTRY.all(kind) for kind in Kind]:
+        del sys.modules[name]
         raise PluginError(f"--plugin {path}: registers nothing; decorate a class with @defense, @attack or @victim")

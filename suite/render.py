@@ -35,9 +35,7 @@ def terminal(board: Leaderboard, width: int = WIDTH) -> str:
         blocks += [f"{grid.title}\n\n{_plain(grid, width)}" for grid in _grids(table)]
         blocks.append("\n".join(_wrapped(note, width) for note in table.notes))
         for grid, caption in published_grids(table):
-            blocks.append(
-                f"{textwrap.fill(grid.title, width)}\n\n{_plain(grid, width)}\n\n{_wrapped(caption, width)}"
-            )
+            blocks.append(f"{textwrap.fill(grid.title, width)}\n\n{_plain(grid, width)}\n\n{_wrapped(caption, width)}")
     for heading, lines in _remarks(board):
         blocks.append("\n".join([heading, *(_wrapped(line, width) for line in lines)]))
     return "\n\n".join(blocks) + "\n"
@@ -162,9 +160,7 @@ def _wrapped(text: str, width: int) -> str:
 
 def _plain(grid: Grid, width: int) -> str:
     """The grid in as many pieces as the width asks for, the first column in front of each."""
-    columns = [
-        [header.split("\n"), *(_lines(row[i]) for row in grid.rows)] for i, header in enumerate(grid.headers)
-    ]
+    columns = [[header.split("\n"), *(_lines(row[i]) for row in grid.rows)] for i, header in enumerate(grid.headers)]
     sizes = [max(len(line) for cell in column for line in cell) for column in columns]
     pieces, used = [[0]], sizes[0]
     for i in range(1, len(columns)):
@@ -177,9 +173,7 @@ def _plain(grid: Grid, width: int) -> str:
     def line(piece: list[int], row: int, k: int) -> str:
         texts = (columns[i][row][k] if k < len(columns[i][row]) else "" for i in piece)
         pairs = zip(piece, texts, strict=True)
-        return _GAP.join(
-            t.ljust(sizes[i]) if i in grid.left else t.rjust(sizes[i]) for i, t in pairs
-        ).rstrip()
+        return _GAP.join(t.ljust(sizes[i]) if i in grid.left else t.rjust(sizes[i]) for i, t in pairs).rstrip()
 
     def text(piece: list[int]) -> str:
         blocks = [

@@ -139,9 +139,7 @@ def _grid(title: str, columns: tuple[_Column, ...], frame: pd.DataFrame) -> Grid
 
 
 def _metric(name: str) -> _Column:
-    return _Column(
-        LABELS[name].replace(" acc", "\nacc").replace(" at ", " at\n"), lambda row: fraction(row, name)
-    )
+    return _Column(LABELS[name].replace(" acc", "\nacc").replace(" at ", " at\n"), lambda row: fraction(row, name))
 
 
 def _missing(value: Any) -> bool:

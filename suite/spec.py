@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from types import UnionType
+from typing import Any, Literal, Union
 
 from suite.registry import REGISTRY, Kind, Plugin, PluginError, did_you_mean
 
@@ -43,7 +45,7 @@ class PluginSpec:
         """The form used in cell names: parameters away from their default; ``k=2`` as ``k2``, texts as they are."""
         if not self.params:
             return self.name
-        defaults = {f.name: f.default for f in dataclasses.fields(self.plugin.cls)}
+        defaults = {f.name: f.default for f in _parameters(self.plugin)}
         parts = [self.name]
         for key, value in self.params:
             if value == defaults[key]:
@@ -58,20 +60,55 @@ class PluginSpec:
 
 
 def _show(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
+
+
+def _options(kind: Any) -> tuple[Any, ...]:
+    """The types of a union, or the values of a literal; else the type alone."""
+    return typing.get_args(kind) if typing.get_origin(kind) in (Union, UnionType, Literal) else (kind,)
 
 
 def _convert(text: str, kind: Any, where: str) -> Any:
-    options = [option for option in (typing.get_args(kind) or (kind,)) if option is not type(None)]
+    options = _options(kind)
+    texts: dict[str, bool | None] = {"none": None} if type(None) in options else {}
+    texts |= {"true": True, "false": False} if bool in options else {}
+    if text.lower() in texts:
+        return texts[text.lower()]
     for option in options:
-        try:
-            if option is bool:
-                return {"true": True, "false": False}[text.lower()]
-            return option(text)
-        except (ValueError, KeyError, TypeError):
-            continue
-    names = " or ".join(getattr(option, "__name__", str(option)) for option in options)
+        if not isinstance(option, type):  # a value of a literal
+            if text == _show(option):
+                return option
+        elif option not in (bool, type(None)):
+            with contextlib.suppress(ValueError, TypeError):
+                return option(text)
+    names = " or ".join("none" if o is type(None) else getattr(o, "__name__", str(o)) for o in options)
     raise PluginError(f"{where} takes {names}, not {text!r}")
+
+
+def _parameters(plugin: Plugin) -> tuple[dataclasses.Field[Any], ...]:
+    return () if plugin.kind is Kind.VICTIM else dataclasses.fields(plugin.cls)
+
+
+def _types(plugin: Plugin) -> dict[str, Any]:
+    try:
+        return {} if plugin.kind is Kind.VICTIM else typing.get_type_hints(plugin.cls)
+    except NameError as error:
+        raise PluginError(f"{plugin.kind} {plugin.name!r} ({plugin.where}): type of a parameter: {error}") from error
+
+
+def _canonical(value: Any, kind: Any, where: str) -> Any:
+    """The value as reading its own text gives it.
+
+    Raises:
+        PluginError: its text is read as something else, or cannot be read in a list of parameters.
+    """
+    text = _show(value)
+    if text != text.strip() or not text.isprintable() or not {"[", "]", ","}.isdisjoint(text):
+        raise PluginError(f"{where} cannot be {value!r}: no brackets, commas, control characters or spaces at the ends")
+    read = _convert(text, kind, where)
+    if read != value:
+        raise PluginError(f"{where} cannot be {value!r}: {text!r} is read as {read!r}")
+    return read
 
 
 def specify(plugin: Plugin, given: Mapping[str, Any], *, asked: bool = False) -> PluginSpec:
@@ -80,22 +117,19 @@ def specify(plugin: Plugin, given: Mapping[str, Any], *, asked: bool = False) ->
     Raises:
         PluginError: a parameter the plugin does not have, or one without default that is missing.
     """
-    if plugin.kind is Kind.VICTIM:
-        if given:
-            raise PluginError(f"victim {plugin.name!r} takes no parameters, got {', '.join(given)}")
-        return PluginSpec(plugin.kind, plugin.name, (), asked)
-    fields = {f.name: f for f in dataclasses.fields(plugin.cls)}
+    if plugin.kind is Kind.VICTIM and given:
+        raise PluginError(f"victim {plugin.name!r} takes no parameters, got {', '.join(given)}")
+    fields, types = {f.name: f for f in _parameters(plugin)}, _types(plugin)
     for key in given:
         if key not in fields:
             raise PluginError(f"{plugin.kind} {plugin.name!r} has no parameter {key!r}{did_you_mean(key, fields)}")
     params = []
     for key, entry in fields.items():
-        if key in given:
-            params.append((key, given[key]))
-        elif entry.default is not dataclasses.MISSING:
-            params.append((key, entry.default))
-        else:
+        value = given.get(key, entry.default)
+        if value is dataclasses.MISSING:
             raise PluginError(f"{plugin.kind} {plugin.name!r} needs {key}=...: write {plugin.name}[{key}=...]")
+        where = f"parameter {key!r} of {plugin.kind} {plugin.name!r}"
+        params.append((key, _canonical(value, types.get(key, str), where)))
     return PluginSpec(plugin.kind, plugin.name, tuple(params), asked)
 
 
@@ -111,13 +145,15 @@ def parse(kind: Kind, text: str) -> list[PluginSpec]:
     plugin = REGISTRY.get(kind, match[1])
     if match[2] is None:
         return [specify(plugin, variant, asked=True) for variant in plugin.variants]
-    hints = typing.get_type_hints(plugin.cls)
+    types = _types(plugin)
     given: dict[str, Any] = {}
     for part in filter(None, (p.strip() for p in match[2].split(","))):
         key, equals, value = (s.strip() for s in part.partition("="))
         if not equals:
             raise PluginError(f"cannot read {part!r} in {text!r}: write parameter=value")
-        given[key] = _convert(value, hints.get(key, str), f"parameter {key!r} of {kind} {plugin.name!r}")
+        if key in given:
+            raise PluginError(f"parameter {key!r} stands twice in {text!r}")
+        given[key] = _convert(value, types.get(key, str), f"parameter {key!r} of {kind} {plugin.name!r}")
     return [specify(plugin, given, asked=True)]
 
 

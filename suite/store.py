@@ -6,6 +6,7 @@ SHA-256 of every file. It is written beside its place and renamed into it, so a 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -21,6 +22,7 @@ import platformdirs
 from suite.provenance import hash_file, hash_json
 
 MANIFEST = "manifest.json"
+_DISK_REFUSES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR)
 
 
 class Busy(Exception):
@@ -72,7 +74,8 @@ class Store:
             probe.unlink()
         except OSError as error:
             raise StoreError(
-                f"cannot write to the store {self.root}: {error.strerror}; set LEAKBOARD_CACHE to a folder you may write"
+                f"cannot write to the store {self.root}: {error.strerror}; set LEAKBOARD_CACHE to a folder that you may"
+                " write"
             ) from error
 
     def path(self, key: Key) -> Path:
@@ -104,13 +107,13 @@ class Store:
         found = self.find(key)
         if found:
             return found
-        lock = filelock.FileLock(self.root / "locks" / f"{key.id}.lock")
         try:
-            lock.acquire(timeout=-1 if wait else 0)
+            held = filelock.FileLock(self.root / "locks" / f"{key.id}.lock").acquire(timeout=-1 if wait else 0)
         except filelock.Timeout:
             raise Busy(key.id) from None
-        with lock:
-            lock.release()  # one level: ``with`` has taken a second
+        except OSError as error:
+            raise StoreError(f"cannot lock store entry {self.path(key)}: {error}") from error
+        with held:
             found = self.find(key)
             if found:
                 return found
@@ -125,8 +128,8 @@ class Store:
                 self._seal(folder, key)
                 os.replace(folder, self.path(key))
             except OSError as error:
-                if error.errno is None:
-                    raise
+                if error.errno not in _DISK_REFUSES:
+                    raise  # from what ``make`` does besides writing
                 raise StoreError(f"cannot write store entry {self.path(key)}: {error}") from error
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -152,7 +155,7 @@ def verify(entry: Path, key: Key | None = None) -> None:
     way_out = "; 'leakboard store repair' removes it, and it will be made again"
     try:
         manifest = json.loads((entry / MANIFEST).read_text(encoding="utf-8"))
-        files, digest = manifest["files"], manifest["digest"]
+        files, digest = dict(manifest["files"]), manifest["digest"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(f"store entry {entry} is damaged: {MANIFEST} cannot be read ({error}){way_out}") from error
     if key is not None and digest != key.digest:

@@ -62,5 +62,7 @@ class LatencyMeter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._vanilla.close()
-        self._protected.close()
+        try:
+            self._vanilla.close()
+        finally:
+            self._protected.close()
