@@ -10,6 +10,7 @@ import pytest
 from device.board import BoardError
 from suite.gates import GateError
 from suite.graph.ir import GraphError
+from suite.pool import TrainingStopped
 from suite.record import RecordError
 from suite.registry import PluginError
 from suite.store import StoreError
@@ -18,7 +19,8 @@ from victims.data import DataError
 from victims.training import TrainingDiverged
 
 EXPECTED = (
-    BoardError, DataError, GateError, GraphError, PluginError, RecordError, StoreError, TrainingDiverged, ViewError,
+    BoardError, DataError, GateError, GraphError, PluginError, RecordError, StoreError, TrainingDiverged,
+    TrainingStopped, ViewError,
 )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +20,35 @@ def of_folder(results: Path) -> Leaderboard:
     return leaderboard(records, lambda record: read_scores(results, record), problems=problems)
 
 
-def print_run(reporter: Any, run: Run, notes: dict[str, list[Any]], *, tables: bool) -> None:
-    """What was excluded, what has no runnable cell, and the tables that the run's cells belong to."""
-    grouped = itertools.groupby(sorted(notes["excluded"], key=lambda one: (one[1], one[0])), key=lambda one: one[1])
-    excluded = [(reason, [name for name, _ in names]) for reason, names in grouped]
-    if excluded:
+def print_left_out(reporter: Any, notes: dict[str, list[Any]]) -> None:
+    """What was excluded, by reason and deployment, and what went wrong with the matrix as a whole."""
+    if notes["excluded"]:
         reporter.section("excluded cells")
-        for reason, names in excluded:
-            reporter.write_line(f"{reason}:")
-            for name in names:
-                reporter.write_line(f"    {name}")
-    for line in notes["starved"]:
+    for reason, names in excluded_by_reason(notes["excluded"]).items():
+        reporter.write_line(f"{reason}:")
+        for name in names:
+            reporter.write_line(f"    {name}")
+    for line in (*notes["usage"], *notes["starved"]):
         reporter.write_line(f"ERROR: {line}", red=True)
-    if not tables:
-        return
+
+
+def excluded_by_reason(excluded: Iterable[tuple[str, str, str]]) -> dict[str, list[str]]:
+    """Cell ids by reason, from (id, measure, reason); ids that only differ in the measure as ``a-{b,c}-d``."""
+    found: dict[str, dict[tuple[str, str], list[str]]] = {}
+    for name, measure, reason in excluded:
+        before, _, after = name.partition(f"-{measure}-")
+        found.setdefault(reason, {}).setdefault((before, after), []).append(measure)
+    return {
+        reason: [
+            f"{before}-{measures[0] if len(measures) == 1 else '{' + ','.join(measures) + '}'}-{after}"
+            for (before, after), measures in places.items()
+        ]
+        for reason, places in found.items()
+    }
+
+
+def print_tables(reporter: Any, run: Run, notes: dict[str, list[Any]]) -> None:
+    """The tables that the run's cells belong to; all tables go to files."""
     results = run.bench.results
     board = of_folder(results)
     touched = {tuple(group) for group in notes["cells"]}

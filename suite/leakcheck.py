@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from device.board import DeploymentFiles
 from suite.graph import packing
 from suite.graph.ir import Graph, Node, Weights
+from suite.graph.parse import parse_file
 from suite.graph.partition import Segment, World
 from suite.graph.wire import Layout
 from suite.material import Material
@@ -62,9 +63,19 @@ def assert_hidden(view: AdversaryView, deployment: Deployment, files: Deployment
         for words in _numbers_in(what):
             if found := needles.find(words):
                 raise LeakError(f"hidden parameter {found} can be read from the view ({where})")
-    for words in _numbers_in(files.public.read_bytes()):
-        if found := needles.find(words):
-            raise LeakError(f"hidden parameter {found} can be read from the public file {files.public.name}")
+    for what in _contents(files.public):
+        for words in _numbers_in(what):
+            if found := needles.find(words):
+                raise LeakError(f"hidden parameter {found} can be read from the public file {files.public.name}")
+
+
+def _contents(public: Path) -> Iterator[bytes | Weights]:
+    """The file as it is, then every parameter in it, in order and transposed."""
+    yield public.read_bytes()
+    for segment in parse_file(public).as_segments():
+        for node in segment.graph.nodes:
+            for weight in node.weights.values():
+                yield from (weight, np.moveaxis(weight, 0, -1))
 
 
 class Needles:

@@ -15,6 +15,10 @@ from suite import progress
 from suite.matrix import Cell
 from suite.session import Options, Run, UsageError
 
+PATIENCE_S = 5.0
+"""What a cell does is shown when it takes longer than this; the dots tell of the others."""
+_COLUMNS = ["min", "median", "iqr", "rounds"]
+
 _RUN = pytest.StashKey[Run]()
 _NOTES = pytest.StashKey[dict[str, list[Any]]]()
 
@@ -33,7 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--attacks", help='attacks, e.g. "shadow[model=vgg11]" (default: every variant of every plugin)')
     add("--plugin", action="append", default=[], metavar="FILE", help="load a loose plugin file; can be repeated")
     add("--results", default=default.results, metavar="DIR", help="where records go (default: %(default)s)")
-    add("--tee-mib", type=float, help="memory limit of the emulated TEE in MiB (default: 16)")
+    add("--tee-mib", metavar="MIB", help="memory limit of the emulated TEE in MiB (default: 16)")
 
 
 def _options(config: pytest.Config) -> Options:
@@ -55,46 +59,82 @@ def _wants_suite(config: pytest.Config) -> bool:
     return False
 
 
+def _is_worker(config: pytest.Config) -> bool:
+    """Whether this is one of several processes of pytest-xdist."""
+    return hasattr(config, "workerinput")
+
+
 def _is_controller(config: pytest.Config) -> bool:
     """Whether this process hands its tests to xdist workers."""
-    return bool(getattr(config.option, "dist", "no") != "no" and not hasattr(config, "workerinput"))
+    return bool(getattr(config.option, "dist", "no") != "no" and not _is_worker(config))
 
 
 @contextlib.contextmanager
-def _showing_progress(config: pytest.Config) -> Iterator[None]:
-    """Let progress through to the terminal, past pytest's capturing."""
+def _uncaptured(config: pytest.Config) -> Iterator[None]:
+    """The terminal as it is, past pytest's capturing."""
     capture = config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
+        yield
+
+
+@contextlib.contextmanager
+def _showing_progress(config: pytest.Config, patience_s: float = 0.0) -> Iterator[None]:
+    """Let progress through to the terminal: to standard output, or from an xdist worker to standard error.
+
+    It is written to a descriptor of our own, since a note on what takes long comes from another thread, which must
+    not meddle with the capturing.
+    """
     reporter = config.pluginmanager.getplugin("terminalreporter")
+    worker = os.environ.get("PYTEST_XDIST_WORKER") if _is_worker(config) else None
+    with _uncaptured(config):
+        terminal = os.dup(2 if worker else 1)
 
     def show(text: str) -> None:
-        with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
-            if reporter is not None:
-                reporter.ensure_newline()
-                reporter.write_line(text)
-            else:  # an xdist worker: its standard error is the controller's
-                os.write(2, f"[{os.environ.get('PYTEST_XDIST_WORKER', 'worker')}] {text}\n".encode())
+        if worker:
+            os.write(terminal, f"[{worker}] {text}\n".encode())
+        elif patience_s:  # the line holds the dots of the cells before, or the name of this one
+            os.write(terminal, f"\n{text}\n".encode())
+        else:
+            with _uncaptured(config):
+                if reporter is not None:
+                    reporter.ensure_newline()
+                    reporter.flush()
+                os.write(terminal, f"{text}\n".encode())
 
-    with progress.sink(show):
-        yield
+    try:
+        with progress.sink(show, patience_s=patience_s):
+            yield
+    finally:
+        os.close(terminal)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Tell pytest-benchmark what to do, before it looks at its own options."""
+    if not _wants_suite(config) or not hasattr(config.option, "benchmark_disable"):
+        return
+    if _is_worker(config) or _is_controller(config):
+        # Under xdist it disables itself, with a warning. Cells are timed all the same: the suite keeps the times.
+        config.option.benchmark_disable = not config.option.benchmark_enable
+    if not any(argument.startswith("--benchmark-columns") for argument in config.invocation_params.args):
+        config.option.benchmark_columns = _COLUMNS
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection(session: pytest.Session) -> None:
     """Read the options and get the data, before anything is collected."""
     config = session.config
-    config.stash[_NOTES] = {"excluded": [], "starved": [], "cells": []}
+    config.stash[_NOTES] = {"excluded": [], "starved": [], "cells": [], "usage": []}
     if not _wants_suite(config):
         return
     from victims.data.progress import show_on
 
     try:
         run = Run(_options(config))
-        with _showing_progress(config):
-            capture = config.pluginmanager.getplugin("capturemanager")
-            with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
-                show_on(sys.stderr)
-                run.fetch(really=not config.option.collectonly)
-                show_on(None)
+        with _showing_progress(config), _uncaptured(config):
+            show_on(sys.stderr)
+            run.prepare(really=not config.option.collectonly)
+            show_on(None)
     except UsageError as error:
         raise pytest.UsageError(str(error)) from error
     config.stash[_RUN] = run
@@ -123,20 +163,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     run = config.stash.get(_RUN, None)
     if run is None:
         return
+    notes = config.stash[_NOTES]
     cells = {item: cell for item in items if (cell := _cell_of(item))}
     try:
         with _showing_progress(config):
             kept = {cell.id for cell in run.screen(cells.values())}
     except UsageError as error:
-        raise pytest.UsageError(str(error)) from error
+        if not _is_worker(config):
+            raise pytest.UsageError(str(error)) from error
+        notes["usage"] = [str(error)]  # for the controller to say, once
+        items.clear()
+        return
     out = [item for item, cell in cells.items() if cell.id not in kept]
     if out:
         config.hook.pytest_deselected(items=out)
         gone = set(out)
         items[:] = [item for item in items if item not in gone]
     remaining = [cell for item in items if (cell := _cell_of(item))]
-    notes = config.stash[_NOTES]
-    notes["excluded"] = [[one.cell.id, one.reason] for one in run.excluded]
+    notes["excluded"] = [[one.cell.id, one.cell.measure, one.reason] for one in run.excluded]
     notes["starved"] = run.starved(remaining)
     notes["cells"] = [[cell.victim.slug, cell.dataset, cell.profile.name, cell.board] for cell in remaining]
 
@@ -149,20 +193,17 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     if run is None or config.option.collectonly or _is_controller(config):
         return
     from suite import pool
-    from suite.errors import EXPECTED
     from suite.run import training_jobs
 
     cells = [cell for item in session.items if (cell := _cell_of(item))]
-    with _showing_progress(config):
-        try:
-            pool.ensure(run.bench.store, training_jobs(cells), run.bench.plugins, _workers(config))
-        except EXPECTED as error:
-            progress.tell(str(error))  # the cells that need it will fail with it
+    # An error fails the cells that need the model, each with its own report, and no others.
+    with _showing_progress(config), contextlib.suppress(Exception):
+        pool.ensure(run.bench.store, training_jobs(cells), run.bench.plugins, _training_workers(config))
 
 
-def _workers(config: pytest.Config) -> int | None:
+def _training_workers(config: pytest.Config) -> int | None:
     """An xdist worker trains alone, beside the others; otherwise all cores are ours."""
-    return 1 if hasattr(config, "workerinput") else None
+    return 1 if _is_worker(config) else None
 
 
 @pytest.fixture(scope="session")
@@ -171,20 +212,28 @@ def bench(request: pytest.FixtureRequest) -> Iterator[Any]:
     import dataclasses
 
     run = request.config.stash[_RUN]
-    with _showing_progress(request.config):
-        yield dataclasses.replace(run.bench, workers=_workers(request.config))
+    with _showing_progress(request.config, PATIENCE_S):
+        yield dataclasses.replace(run.bench, workers=_training_workers(request.config))
 
 
-def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+def pytest_runtest_teardown() -> None:
+    """A cell is over, and so is what it was at."""
+    progress.settle()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
     """Hand what a worker found to the controller; fail a run in which a plugin had nothing to run."""
     config = session.config
     notes = config.stash.get(_NOTES, None)
     if notes is None:
         return
-    if hasattr(config, "workerinput"):
-        config.workeroutput["leakboard"] = notes
-    elif notes["starved"] and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    if _is_worker(config):
+        config.workeroutput["leakboard"] = notes  # type: ignore[attr-defined]
+    elif session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+        if notes["usage"]:
+            session.exitstatus = pytest.ExitCode.USAGE_ERROR
+        elif notes["starved"]:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -195,11 +244,18 @@ def pytest_testnodedown(node: Any, error: object) -> None:
         node.config.stash[_NOTES] = found
 
 
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pytest.Config) -> None:
     """Print what was left out and why, and the leaderboards that this run touched."""
-    notes = config.stash.get(_NOTES, None)
-    if notes is None or config.stash.get(_RUN, None) is None:
+    notes, run = config.stash.get(_NOTES, None), config.stash.get(_RUN, None)
+    if notes is None or run is None:
         return
-    from suite.leaderboard_cli import print_run
+    from suite.leaderboard_cli import print_left_out, print_tables
 
-    print_run(terminalreporter, config.stash[_RUN], notes, tables=not config.option.collectonly)
+    print_left_out(terminalreporter, notes)
+    if config.option.collectonly or notes["usage"]:
+        return
+    if exitstatus == pytest.ExitCode.INTERRUPTED:
+        terminalreporter.write_line("Interrupted. What is finished is kept; the same command goes on from here.")
+        return
+    print_tables(terminalreporter, run, notes)

@@ -5,22 +5,29 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
-import queue
+import signal
 import time
-from collections.abc import Iterable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from suite.models import TrainJob, train_job
-from suite.progress import duration, tell
 from suite.registry import discover, load_file
-from suite.store import Busy, Store
+from suite.store import Busy, Store, StoreError
+from suite.tally import Tally
 from victims.training import Progress
 
-_TELL_EVERY_S = 10.0
+
+class TrainingStopped(RuntimeError):
+    """A training process was killed from outside, as by the system when memory runs out."""
+
+
+_failed: dict[tuple[Path, TrainJob], Exception] = {}
+"""Trainings that failed in this process: the next cell that needs one fails at once, and the same way."""
 
 
 def ensure(store: Store, jobs: Iterable[TrainJob], plugins: Sequence[str] = (), workers: int | None = None) -> None:
@@ -30,54 +37,91 @@ def ensure(store: Store, jobs: Iterable[TrainJob], plugins: Sequence[str] = (), 
     the cores this process may use (one at a time on a GPU). ``plugins`` are loose files that workers must import.
 
     Raises:
-        Whatever a training raises; the others are stopped, and go on from their checkpoints in the next run.
+        Whatever a training raises, or StoreError for a damaged one, once all the others are trained.
+        TrainingStopped: a training process was killed; the others go on from their checkpoints in the next run.
     """
-    missing = [job for job in dict.fromkeys(jobs) if store.find(job.key()) is None]
-    if not missing:
-        return
-    if workers is None:
-        workers = 1 if torch.cuda.is_available() else len(os.sched_getaffinity(0))
-    workers = min(workers, len(missing))
-    tell(f"training {len(missing)} models, {workers} at a time")
-    if workers == 1:
-        _one_by_one(store, missing)
-        return
-    context = multiprocessing.get_context("spawn")
-    with context.Manager() as manager:
-        messages: Any = manager.Queue()
-        progress = _Board(missing, workers)
-        pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(messages, list(plugins)))
+    missing, errors = [], list[Exception]()
+    for job in dict.fromkeys(jobs):
         try:
-            futures = {pool.submit(_work, store.root, job): job for job in missing}
-            pending = set(futures)
-            while pending:
-                done, pending = wait(pending, timeout=0.5, return_when=FIRST_EXCEPTION)
-                _drain(messages, progress)
-                for future in done:
-                    future.result()
-                    progress.finish(futures[future])
-        except BaseException:
-            _stop(pool)
-            raise
-        pool.shutdown()
+            if error := _failed.get((store.root, job)):
+                errors.append(error)
+            elif store.find(job.key()) is None:
+                missing.append(job)
+        except StoreError as error:
+            errors.append(error)
+    if missing:
+        if workers is None:
+            workers = 1 if torch.cuda.is_available() else len(os.sched_getaffinity(0))
+        workers = min(workers, len(missing))
+        tally = Tally(missing, workers)
+        failed = _one_by_one(store, missing, tally) if workers == 1 else _all(store, missing, tally, plugins, workers)
+        _failed.update({(store.root, job): error for job, error in failed.items()})
+        errors.extend(failed.values())
+    if errors:
+        raise errors[0]
 
 
-def _one_by_one(store: Store, jobs: Sequence[TrainJob]) -> None:
+def _one_by_one(store: Store, jobs: Sequence[TrainJob], tally: Tally) -> dict[TrainJob, Exception]:
     """Train in this process; what another process is at is left for later, so that several share the work."""
-    progress = _Board(jobs, 1)
+    failed: dict[TrainJob, Exception] = {}
     left = list(jobs)
     while left:
         busy = []
         for job in left:
             try:
-                train_job(store, job, lambda p, job=job: progress.note(job, p), wait=False)  # type: ignore[misc]
+                train_job(store, job, lambda p, job=job: tally.note(job, p), wait=False)  # type: ignore[misc]
             except Busy:
                 busy.append(job)
+            except Exception as error:
+                failed[job] = error
+                tally.fail(job, error)
             else:
-                progress.finish(job)
+                tally.finish(job)
         if len(busy) == len(left):
+            tally.wait(busy)
             time.sleep(0.5)
         left = busy
+    return failed
+
+
+def _all(
+    store: Store, jobs: Sequence[TrainJob], tally: Tally, plugins: Sequence[str], workers: int
+) -> dict[TrainJob, Exception]:
+    """Train in worker processes."""
+    failed: dict[TrainJob, Exception] = {}
+    context = multiprocessing.get_context("spawn")
+    # Its put() writes before it returns: what a training told is here before its future is done.
+    messages = context.SimpleQueue()
+    pool = ProcessPoolExecutor(
+        workers, context, initializer=_start_worker, initargs=(messages, list(plugins), os.getpid())
+    )
+    try:
+        with _interrupts_held():  # processes start as jobs come
+            futures: dict[Future[None], TrainJob] = {pool.submit(_work, store.root, job): job for job in jobs}
+        pending = set(futures)
+        while pending:
+            done, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
+            while not messages.empty():
+                tally.note(*messages.get())
+            for future in done:
+                job = futures[future]
+                try:
+                    future.result()
+                except BrokenProcessPool:
+                    raise TrainingStopped(
+                        "a training process was killed; if memory ran out, use fewer cores (taskset -c 0 pytest ...)."
+                        " The trainings go on from where they were"
+                    ) from None
+                except Exception as error:
+                    failed[job] = error
+                    tally.fail(job, error)
+                else:
+                    tally.finish(job)
+    except BaseException:
+        _stop(pool)
+        raise
+    pool.shutdown()
+    return failed
 
 
 def _stop(pool: ProcessPoolExecutor) -> None:
@@ -87,78 +131,46 @@ def _stop(pool: ProcessPoolExecutor) -> None:
     pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _drain(messages: Any, progress: _Board) -> None:
-    while True:
-        try:
-            job, note = messages.get_nowait()
-        except queue.Empty:
-            return
-        progress.note(job, note)
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back; processes started meanwhile never see it, since they inherit the mask.
+
+    A terminal sends it to them as well, and each would print a traceback. This process stops them instead.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _messages: Any = None
 
 
-def _start_worker(messages: Any, plugins: list[str]) -> None:
+def _start_worker(messages: Any, plugins: list[str], parent: int) -> None:
     global _messages
     _messages = messages
     torch.set_num_threads(1)
-    _die_with_parent()
+    _die_with(parent)
     discover()
     for path in plugins:
         load_file(Path(path))
 
 
-def _die_with_parent() -> None:
+def _die_with(parent: int) -> None:
     """Ask Linux to end this worker when its parent is killed, so that none is left training for nobody."""
     import ctypes
-    import signal
 
-    with contextlib.suppress(OSError, AttributeError):  # not Linux: the worker ends with its current model
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+    try:
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    except (OSError, AttributeError):
+        return  # not Linux: the worker ends with its current model
+    if os.getppid() != parent:
+        os._exit(1)  # it was killed before we asked
 
 
-def _work(root: Any, job: TrainJob) -> None:
-    train_job(Store(root), job, lambda progress: _messages.put((job, progress)))
+def _work(root: Path, job: TrainJob) -> None:
+    def note(progress: Progress) -> None:
+        _messages.put((job, progress))
 
-
-class _Board:
-    """What all trainings together have done, and how long they may still take."""
-
-    def __init__(self, jobs: Sequence[TrainJob], workers: int) -> None:
-        self._left: dict[TrainJob, float | None] = dict.fromkeys(jobs)
-        self._latest: dict[TrainJob, Progress] = {}
-        self._workers = workers
-        self._total = len(jobs)
-        self._started = time.monotonic()
-        self._told = self._started
-
-    def note(self, job: TrainJob, progress: Progress) -> None:
-        self._left[job] = progress.seconds_left
-        self._latest[job] = progress
-        if time.monotonic() - self._told >= _TELL_EVERY_S:
-            self._told = time.monotonic()
-            running = "; ".join(
-                f"{job}: epoch {p.epoch}/{p.epochs}, loss {p.loss:.3f}" for job, p in self._latest.items()
-            )
-            tell(f"[{self._total - len(self._left)}/{self._total} trained] {running} | {self._estimate()}")
-
-    def finish(self, job: TrainJob) -> None:
-        self._left.pop(job, None)
-        last = self._latest.pop(job, None)
-        self._told = time.monotonic()
-        accuracy = f", training accuracy {last.accuracy:.3f}" if last else ""
-        tell(f"[{self._total - len(self._left)}/{self._total} trained] {job}: done{accuracy} | {self._estimate()}")
-
-    def _estimate(self) -> str:
-        finished = self._total - len(self._left)
-        spent = time.monotonic() - self._started
-        known = [left for left in self._left.values() if left is not None]
-        waiting = len(self._left) - len(known)
-        if not self._left:
-            return f"all in {duration(spent)}"
-        per_job = spent * self._workers / finished if finished else None
-        if per_job is None and self._latest:
-            per_job = max(p.seconds_left * p.epochs / max(1, p.epochs - p.epoch) for p in self._latest.values())
-        seconds = (sum(known) + waiting * (per_job or 0.0)) / self._workers
-        return f"about {duration(max(seconds, max(known, default=0.0)))} left"
+    train_job(Store(root), job, note)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,12 @@ from suite.registry import REGISTRY, Kind, PluginError, discover, load_file
 from suite.run import Bench, victim_job
 from suite.spec import PluginSpec, default_specs, parse_list
 from suite.store import Store
-from victims.data import DataError, UnknownDataset, availability, load
+from victims.data import NAMES, DataError, UnknownDataset, availability, load
 from victims.data.catalogue import INPUT_SHAPES, entry
+
+BOUNDS = {"vanilla": 0, "full_tee": 1}
+"""The white box and the black box, between which every defense lies; their place in the matrix."""
+MAX_SEEDS = 1000
 
 
 class UsageError(ValueError):
@@ -41,7 +44,7 @@ class Options:
     attacks: str | None = None
     plugins: Sequence[str] = ()
     results: str = "results/local"
-    tee_mib: float | None = None
+    tee_mib: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -63,6 +66,7 @@ class Run:
     def __init__(self, options: Options) -> None:
         self.options = options
         self.excluded: list[Exclusion] = []
+        self._without_data: dict[str, str] = {}
         try:
             discover()
             for path in options.plugins:
@@ -70,7 +74,7 @@ class Run:
             self.profile = get_profile(options.profile)
             self.seeds = parse_seeds(options.seeds)
             self.datasets = self._datasets()
-            board = make_board(options.board, DEFAULT_TEE_MIB if options.tee_mib is None else options.tee_mib)
+            board = make_board(options.board, tee_mib(options.tee_mib))
             self.cells = matrix.build(
                 victims=self._specs(Kind.VICTIM, options.victims),
                 datasets=self.datasets,
@@ -83,28 +87,41 @@ class Run:
             for cell in self.cells:
                 if cell.attack:
                     REGISTRY.get(Kind.VICTIM, shadow_jobs(cell.attack, victim_job(cell))[0].architecture)
-            self.bench = Bench(Store(), board, writable(Path(options.results)), tuple(options.plugins))
+            self.bench = Bench(Store(), board, Path(options.results), tuple(options.plugins))
         except (ValueError, RuntimeError) as error:
             raise UsageError(str(error)) from error
 
     def _datasets(self) -> tuple[str, ...]:
-        if not self.options.datasets:
+        if self.options.datasets is None:
             return self.profile.datasets
         names = tuple(dict.fromkeys(n.strip() for n in self.options.datasets.split(",") if n.strip()))
+        if not names:
+            raise ValueError(f"--datasets {self.options.datasets!r}: no data set in it (known: {', '.join(NAMES)})")
         for name in names:
             entry(name)
         return names
 
     @staticmethod
     def _specs(kind: Kind, text: str | None) -> list[PluginSpec]:
-        return parse_list(kind, text) if text else list(default_specs(kind))
+        if text is None:  # the bounds of every table first
+            return sorted(default_specs(kind), key=lambda spec: BOUNDS.get(spec.name, len(BOUNDS)))
+        found = list(dict.fromkeys(parse_list(kind, text)))
+        if not found:
+            known = ", ".join(plugin.name for plugin in REGISTRY.all(kind))
+            raise ValueError(f"--{kind.plural} {text!r}: no {kind} in it (known: {known})")
+        return found
 
-    def fetch(self, *, really: bool) -> None:
-        """Get the data sets (or, not ``really``, see whether they can probably be had).
+    def prepare(self, *, really: bool) -> None:
+        """Get the data sets (or, not ``really``, see whether they can probably be had) and make the results folder.
 
         Raises:
-            UsageError: one that was asked for by name cannot.
+            UsageError: a data set that was asked for by name cannot be had, or the folder cannot be written.
         """
+        if really:
+            try:
+                writable(self.bench.results)
+            except ValueError as error:
+                raise UsageError(str(error)) from error
         for name in self.datasets:
             try:
                 reason = availability(name)
@@ -116,20 +133,24 @@ class Run:
                 reason = str(error)
             if reason is None:
                 continue
-            if self.options.datasets:
+            if self.options.datasets is not None:
                 raise UsageError(f"data set {name!r} cannot be had here: {reason}")
-            self.excluded += [Exclusion(cell, reason) for cell in self.cells if cell.dataset == name]
-            self.cells = [cell for cell in self.cells if cell.dataset != name]
+            self._without_data[name] = reason
 
     def screen(self, cells: Iterable[Cell]) -> list[Cell]:
         """The cells that can be run; the others go to ``excluded`` with the reason.
 
         Raises:
-            UsageError: a defense asked for by name does not suit the victim.
+            UsageError: a defense asked for by name suits none of the victims.
         """
         kept = []
         verdicts: dict[tuple[str, str, str], dict[str, Any] | Exclusion] = {}
+        suits: set[PluginSpec] = set()
         for cell in cells:
+            if cell.dataset in self._without_data:
+                self.excluded.append(Exclusion(cell, self._without_data[cell.dataset]))
+                suits.add(cell.defense)  # as far as anybody can tell
+                continue
             if cell.place not in verdicts:
                 verdicts[cell.place] = self._survey(cell)
             verdict = verdicts[cell.place]
@@ -139,6 +160,11 @@ class Run:
                 self.excluded.append(Exclusion(cell, f"{cell.measure} needs {hidden}, which the deployment hides"))
             else:
                 kept.append(cell)
+            if not isinstance(verdict, Exclusion) or verdict.memory:
+                suits.add(cell.defense)
+        for one in self.excluded:
+            if one.cell.defense.asked and one.cell.defense not in suits:
+                raise UsageError(one.reason)
         return kept
 
     def _survey(self, cell: Cell) -> dict[str, Any] | Exclusion:
@@ -147,34 +173,33 @@ class Run:
         try:
             found = survey(self.bench.store, cell.defense, cell.victim.name, INPUT_SHAPES[cell.dataset], n_classes)
         except (PluginError, GraphError) as error:
-            if cell.defense.asked:
-                raise UsageError(str(error)) from error
             return Exclusion(cell, str(error))
         if found["planned_bytes"] > limit:
+            shown = f"leakboard plan {cell.victim.name} '{cell.defense.text}' --dataset {cell.dataset}"
             return Exclusion(
                 cell,
-                f"the TEE part needs {found['planned_bytes'] / 2**20:.1f} MiB, the limit is {limit / 2**20:g} MiB"
-                f" (leakboard plan {cell.victim.name} {cell.defense.text} shows it by layer; --tee-mib raises it)",
+                f"the TEE part needs {mebibytes(found['planned_bytes'])}, the limit is {mebibytes(limit)}"
+                f" ({shown} lists it by layer; --tee-mib raises the limit)",
                 memory=True,
             )
         return found
 
     def starved(self, kept: Sequence[Cell]) -> list[str]:
-        """Plugins left without one runnable cell, a line each. Too little TEE memory is forgiven unless asked for."""
-        runs = {kind: defaultdict[str, int](int) for kind in (Kind.DEFENSE, Kind.ATTACK)}
-        for cell in kept:
-            runs[Kind.DEFENSE][cell.defense.name] += 1
-            if cell.attack:
-                runs[Kind.ATTACK][cell.attack.name] += 1
-        lines: dict[str, None] = {}
+        """A line for each reason that left plugins without one runnable cell.
+
+        Too little TEE memory is forgiven, unless the defense or the limit was asked for.
+        """
+        runs = {(spec.kind, spec.name) for cell in kept for spec in (cell.defense, cell.attack) if spec}
+        why: dict[tuple[Kind, str], str] = {}
         for one in self.excluded:
             asked = one.cell.defense.asked or self.options.tee_mib is not None
-            if one.memory and not asked:
-                continue
-            for spec in filter(None, (one.cell.defense, one.cell.attack)):
-                if not runs[spec.kind][spec.name]:
-                    lines.setdefault(f"{spec.kind} {spec.name!r} has no runnable cell: {one.reason}")
-        return list(lines)
+            for spec in (one.cell.defense, one.cell.attack):
+                if spec and (spec.kind, spec.name) not in runs and not (one.memory and not asked):
+                    why.setdefault((spec.kind, spec.name), one.reason)
+        reasons: dict[str, list[str]] = {}
+        for (kind, name), reason in why.items():
+            reasons.setdefault(reason, []).append(f"{kind} {name!r}")
+        return [f"no runnable cell for {', '.join(names)}: {reason}" for reason, names in reasons.items()]
 
 
 def unmet(cell: Cell, shows: Iterable[str]) -> str:
@@ -193,12 +218,32 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     try:
         for part in text.split(","):
             first, dash, last = part.strip().partition("-")
-            seeds += range(int(first), int(last if dash else first) + 1)
+            several = range(int(first), int(last if dash else first) + 1)
+            seeds += several[:MAX_SEEDS]
     except ValueError:
         raise ValueError(f"--seeds {text!r}: write whole numbers, as 0,1,2 or 0-4") from None
     if not seeds:
         raise ValueError(f"--seeds {text!r}: no seed in it")
+    if len(seeds) >= MAX_SEEDS:
+        raise ValueError(f"--seeds {text!r}: each is a training of every victim; take fewer than {MAX_SEEDS}")
     return tuple(dict.fromkeys(seeds))
+
+
+def tee_mib(text: str | None) -> float:
+    """The TEE's memory limit, MiB.
+
+    Raises:
+        ValueError: not a number.
+    """
+    try:
+        return DEFAULT_TEE_MIB if text is None else float(text)
+    except ValueError:
+        raise ValueError(f"--tee-mib {text!r}: the TEE's memory limit is a number of MiB above 0") from None
+
+
+def mebibytes(n: int) -> str:
+    """``18.2 MiB``; small amounts in KiB."""
+    return f"{n / 2**20:.3g} MiB" if n >= 2**20 / 10 else f"{n / 2**10:.3g} KiB"
 
 
 def writable(results: Path) -> Path:

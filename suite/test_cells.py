@@ -1,11 +1,11 @@
 """The matrix as tests: one a cell. ``pytest suite -k alexnet``."""
 
-import pytest
+from typing import Any
 
 from suite import errors
 from suite.matrix import Cell
 from suite.run import Bench, run_attack_cell, run_latency_cell
-from suite.timing import LatencyMeter
+from suite.timing import BURST, LatencyMeter
 
 
 def test_attack(cell: Cell, bench: Bench) -> None:
@@ -14,7 +14,7 @@ def test_attack(cell: Cell, bench: Bench) -> None:
         run_attack_cell(cell, bench)
 
 
-def test_latency(latency_cell: Cell, bench: Bench, benchmark: pytest.FixtureRequest) -> None:
+def test_latency(latency_cell: Cell, bench: Bench, benchmark: Any) -> None:
     """Measure what one deployment costs in time, in turns with vanilla. Passes when measured."""
 
     def turns(meter: LatencyMeter, rounds: int) -> None:
@@ -25,7 +25,8 @@ def test_latency(latency_cell: Cell, bench: Bench, benchmark: pytest.FixtureRequ
             meter.protected()
             done += 1
 
-        benchmark.group = f"{latency_cell.victim.slug} {latency_cell.dataset} {latency_cell.board}"
+        place = f"{latency_cell.victim.slug} on {latency_cell.dataset}, board {latency_cell.board}"
+        benchmark.group = f"{place}: a round is {BURST} queries and the way there and back"
         benchmark.pedantic(protected, setup=meter.vanilla, rounds=rounds)
         while done < rounds:  # pytest-benchmark is disabled (as under xdist) and ran one round
             meter.vanilla()

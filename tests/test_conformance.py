@@ -25,9 +25,7 @@ discover()
 CASES = [(check, spec) for kind in Kind for spec in default_specs(kind) for check in kit.CHECKS[kind]]
 
 
-@pytest.mark.parametrize(
-    ("check", "spec"), CASES, ids=[f"{spec.slug}-{check.__name__}" for check, spec in CASES]
-)
+@pytest.mark.parametrize(("check", "spec"), CASES, ids=[f"{spec.slug}-{check.__name__}" for check, spec in CASES])
 def test_plugin_keeps_the_rules(check, spec):
     check(spec)
 
@@ -56,9 +54,7 @@ def test_unsound_defenses_are_refused():
 
         def deploy(self, victim):
             names = [node.name for node in victim.graph.nodes]
-            return Deployment(
-                split(victim.graph, in_tee=names[draw.integers(1, 5) :]), OutputPolicy.parse("top1")
-            )
+            return Deployment(split(victim.graph, in_tee=names[draw.integers(1, 5) :]), OutputPolicy.parse("top1"))
 
     @defense("meddler")
     class Meddler(Defense):
@@ -89,9 +85,7 @@ def test_unsound_attacks_are_refused():
     register("scribbler", meddle)
     register(
         "seer",
-        lambda self, o: Guess(
-            np.random.default_rng(99).permutation(np.arange(len(o.labels)) % 2 == 0).astype(float)
-        ),
+        lambda self, o: Guess(np.random.default_rng(99).permutation(np.arange(len(o.labels)) % 2 == 0).astype(float)),
     )
     assert "deterministic" in refused(kit.infers_the_same_twice, Kind.ATTACK, "dice")
     assert "changed its observation" in refused(kit.leaves_the_observation_alone, Kind.ATTACK, "scribbler")

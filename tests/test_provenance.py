@@ -58,7 +58,9 @@ TREE = {
     "plug/notes.csv": "3",
     "stranger.py": "",
 }
-REACHED = [name for name in TREE if name not in ("plug/annotations.py", "plug/unrelated.py", "plug/notes.csv", "stranger.py")]
+REACHED = [
+    name for name in TREE if name not in ("plug/annotations.py", "plug/unrelated.py", "plug/notes.csv", "stranger.py")
+]
 
 
 @pytest.fixture
@@ -151,14 +153,27 @@ def test_the_tree_of_the_suite_itself_is_seen():
     """
     said = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=True)
     names = set(said.stdout.split())
-    assert {"darknetz.py", "export.py", "fold.py", "format.py", "packing.py", "partition.py", "policy.py", "model.py"} <= names
+    assert {
+        "darknetz.py",
+        "export.py",
+        "fold.py",
+        "format.py",
+        "packing.py",
+        "partition.py",
+        "policy.py",
+        "model.py",
+    } <= names
     assert "test_cells.py" not in names
 
 
 arrays = st.lists(
     st.tuples(st.sampled_from(["<f4", "<f8", "<i8", "?"]), st.lists(st.integers(0, 3), max_size=3), st.integers(0, 9)),
     max_size=3,
-).map(lambda specs: [(np.arange(int(np.prod(shape))).reshape(shape) % 2 + seed).astype(kind) for kind, shape, seed in specs])
+).map(
+    lambda specs: [
+        (np.arange(int(np.prod(shape))).reshape(shape) % 2 + seed).astype(kind) for kind, shape, seed in specs
+    ]
+)
 
 
 @given(arrays, arrays)

@@ -19,7 +19,9 @@ KEY = Key("thing", {"seed": 1, "code": ["abc", None]})
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=4)
 values = st.recursive(
-    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3), max_leaves=8
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=8,
 )
 parts = st.dictionaries(st.text(max_size=4), values, min_size=1, max_size=4)
 
@@ -86,7 +88,7 @@ def sorted_all(value):
 
 @given(parts)
 def test_a_key_does_not_depend_on_the_order_of_its_parts(before):
-    assert Key("thing", dict(reversed(list(before.items())))) .digest == Key("thing", before).digest
+    assert Key("thing", dict(reversed(list(before.items())))).digest == Key("thing", before).digest
 
 
 def test_another_keys_entry_is_not_found(store):
@@ -111,15 +113,21 @@ def test_a_damaged_file_is_named_and_its_entry_never_used(store, how, name):
     entry = store.get(KEY, writing())
     damage(entry / name, how)
     for use in (lambda: store.find(KEY), lambda: store.get(KEY, forbidden), lambda: verify(entry)):
-        with pytest.raises(StoreError, match=f"{entry}.*{name} (was changed|is missing).*leakboard store repair") as caught:
+        with pytest.raises(
+            StoreError, match=f"{entry}.*{name} (was changed|is missing).*leakboard store repair"
+        ) as caught:
             use()
         assert "\n" not in str(caught.value)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(text=st.binary(max_size=40) | values.map(lambda v: json.dumps(v).encode()) | st.sampled_from(
-    [b'{"files": [], "digest": "x"}', b'{"files": {"a": 1}, "digest": null}', b'{"files": "ab", "digest": 1}']
-))
+@given(
+    text=st.binary(max_size=40)
+    | values.map(lambda v: json.dumps(v).encode())
+    | st.sampled_from(
+        [b'{"files": [], "digest": "x"}', b'{"files": {"a": 1}, "digest": null}', b'{"files": "ab", "digest": 1}']
+    )
+)
 def test_a_broken_manifest_is_a_damaged_entry(tmp_path, text):
     store = Store(tmp_path / "store")
     entry = store.path(KEY)

@@ -31,7 +31,7 @@ def run_graph(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
             raise GraphError(
                 f"input {name!r} is {array.shape[1:]} an image, the graph wants {graph.shapes[name]}"
             )
-        held[name] = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+        held[name] = torch.tensor(array, dtype=torch.float32)  # a copy: the array may be read-only
     with torch.no_grad():
         for node in graph.nodes:
             out = apply(node, [held[name] for name in node.inputs])
