@@ -151,10 +151,13 @@ def calibrate(
     Raises:
         PluginError: the attack needs what shadows do not show, so it must set ``Guess.threshold`` itself.
     """
-    if beyond := plugin.needs & {View.BOUNDARY, View.WEIGHTS, View.QUERY}:
+    beyond = sorted(plugin.needs & {View.BOUNDARY, View.WEIGHTS, View.QUERY})
+    if type(plugin).observe is not Attack.observe:
+        beyond.append("what its own observe() gathers")
+    if beyond:
         raise PluginError(
-            f"attack {attack.text} ({attack.plugin.where}) needs {', '.join(sorted(beyond))}, which shadow models do"
-            " not show: it must set the threshold of its Guess itself"
+            f"attack {attack.text} ({attack.plugin.where}) needs {', '.join(beyond)}, which shadow models do not show:"
+            " it must set the threshold of its Guess itself"
         )
     scores, truth = [], []
     for i, shadow in enumerate(shadows):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -70,6 +71,7 @@ class TrainJob:
             "images": [material.fingerprint, "members" if self.index == VICTIM else "auxiliary", *chosen],
             "code": code_hash("victims.training", "victims.inference", plugin.cls.__module__, roots=("victims",)),
             "versions": {name: versions()[name] for name in ("torch", "numpy")},
+            "device": "cuda" if torch.cuda.is_available() else "cpu",
         }
         return Key("model", parts)
 
@@ -106,7 +108,9 @@ def train_job(
             "parameters": sum(p.numel() for p in model.parameters()),
             "history": [dataclasses.asdict(epoch) for epoch in trained.history],
         }
-        torch.save(trained.state_dict, folder / "model.pt")
+        buffer = io.BytesIO()  # torch would hide a full disk in an error of its own
+        torch.save(trained.state_dict, buffer)
+        (folder / "model.pt").write_bytes(buffer.getvalue())
         (folder / "training.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
         if job.index != VICTIM:
             np.save(folder / "probabilities.npy", np.concatenate([predict(model, images.images), outside]))

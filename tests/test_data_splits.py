@@ -106,9 +106,7 @@ def test_members_and_nonmembers_are_uniform_over_a_sorted_pool():
     for part in PARTS:
         positions = np.concatenate([getattr(s, part) for s in splits]) / 4000
         assert abs(positions.mean() - 0.5) < 4 * 12**-0.5 / len(positions) ** 0.5
-    overlap = np.mean(
-        [len(np.intersect1d(a.members, b.members)) for a, b in zip(splits, splits[1:], strict=False)]
-    )
+    overlap = np.mean([len(np.intersect1d(a.members, b.members)) for a, b in zip(splits, splits[1:], strict=False)])
     assert 200 < overlap < 300  # 250 of 1,000 by chance: seeds are independent
 
 

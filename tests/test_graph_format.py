@@ -26,9 +26,7 @@ LABEL = OutputPolicy(PolicyKind.LABEL)
 
 def _packed(segments, policy=PROBS) -> tuple[bytes, bytes | None]:
     hidden = any(segment.world is World.TEE for segment in segments)
-    return pack_public(segments, policy, MODEL_ID), pack_sealed(
-        segments, policy, MODEL_ID
-    ) if hidden else None
+    return pack_public(segments, policy, MODEL_ID), pack_sealed(segments, policy, MODEL_ID) if hidden else None
 
 
 def _hidden_everything() -> tuple[Segment, ...]:
@@ -73,9 +71,7 @@ def test_structs_have_the_headers_fields(struct, dtype):
 def test_numbers_are_the_headers():
     text = HEADER.read_text()
     numbers = {name: int(value, 0) for name, value in re.findall(r"\b(LB_\w+) = (\d+)", text)}
-    numbers |= {
-        name: int(value, 0) for name, value in re.findall(r"#define (LB_\w+) (0x[0-9A-F]+|\d+)u", text)
-    }
+    numbers |= {name: int(value, 0) for name, value in re.findall(r"#define (LB_\w+) (0x[0-9A-F]+|\d+)u", text)}
     ours = {f"LB_OP_{op.name}": number for op, number in wire.OP_KINDS.items()}
     ours |= {f"LB_WORLD_{world.name}": number for world, number in wire.WORLDS.items()}
     ours |= {f"LB_POLICY_{kind.name}": int(kind) for kind in PolicyKind}

@@ -21,9 +21,7 @@ def test_segments_compute_what_the_whole_graph_computes(case):
     answer = graph.outputs[0]
     images = images_for(graph)
     np.testing.assert_array_equal(run_segments(segments, images)[answer], run_graph(graph, images)[answer])
-    np.testing.assert_array_equal(
-        run_graph(merge(segments), images)[answer], run_graph(graph, images)[answer]
-    )
+    np.testing.assert_array_equal(run_graph(merge(segments), images)[answer], run_graph(graph, images)[answer])
 
 
 @settings(max_examples=40, deadline=None)

@@ -16,9 +16,9 @@ from suite.graph.planner import DoesNotFit, plan_memory, plan_tee
 from suite.graph.wire import HEADER
 from suite.policy import OutputPolicy, PolicyKind
 
-_LIVES = st.lists(
-    st.tuples(st.integers(1, 2000), st.integers(0, 12), st.integers(0, 6)), min_size=1, max_size=25
-).map(lambda rows: [Life(f"t{i}", size, first, first + more) for i, (size, first, more) in enumerate(rows)])
+_LIVES = st.lists(st.tuples(st.integers(1, 2000), st.integers(0, 12), st.integers(0, 6)), min_size=1, max_size=25).map(
+    lambda rows: [Life(f"t{i}", size, first, first + more) for i, (size, first, more) in enumerate(rows)]
+)
 
 
 @given(_LIVES)

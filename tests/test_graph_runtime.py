@@ -138,9 +138,7 @@ def _network() -> torch.nn.Module:
     )
 
 
-@pytest.mark.parametrize(
-    "hidden", [slice(None), slice(-2, None), slice(0, 2), slice(3, 5), slice(None, None, 4)]
-)
+@pytest.mark.parametrize("hidden", [slice(None), slice(-2, None), slice(0, 2), slice(3, 5), slice(None, None, 4)])
 def test_the_plan_bounds_what_the_emulated_board_holds_within_5_percent(tmp_path, hidden):
     graph = export_graph(_network(), (3, 32, 32), softmax=True)
     segments = split(graph, {node.name for node in graph.nodes[hidden]})
@@ -151,8 +149,6 @@ def test_the_plan_bounds_what_the_emulated_board_holds_within_5_percent(tmp_path
     with EmulatedBoard().open(files) as session:
         outputs = session.infer(images).outputs
         held = session.stats().tee_peak_bytes
-    np.testing.assert_allclose(
-        outputs, run_graph(graph, {IMAGE: images})[graph.outputs[0]], rtol=1e-4, atol=1e-6
-    )
+    np.testing.assert_allclose(outputs, run_graph(graph, {IMAGE: images})[graph.outputs[0]], rtol=1e-4, atol=1e-6)
     planned = plan_memory(segments).peak_bytes
     assert held <= planned <= 1.05 * held

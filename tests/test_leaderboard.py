@@ -125,9 +125,7 @@ def test_without_the_black_box_there_is_a_dash_and_a_footnote() -> None:
     cells = {name: cell for name, cell in ONE.items() if "-full_tee-" not in name}
     board = board_of(cells)
     assert np.isnan(row_of(board, "darknetz_k2")["excess_auc"])
-    assert any(
-        '"-": there are no scores of full_tee with these answers (top1)' in n for n in board.tables[0].notes
-    )
+    assert any('"-": there are no scores of full_tee with these answers (top1)' in n for n in board.tables[0].notes)
     assert not any('"-"' in n for n in board_of(ONE).tables[0].notes)
 
 
@@ -162,9 +160,7 @@ def test_seeds_are_averaged_and_spread_widens() -> None:
 
 def test_a_defense_with_fewer_seeds_is_told() -> None:
     cells = made(0, 1)
-    cells = {
-        n: c for n, c in cells.items() if not (c[0].cell.seed == 1 and c[0].cell.defense == "darknetz_k4")
-    }
+    cells = {n: c for n, c in cells.items() if not (c[0].cell.seed == 1 and c[0].cell.defense == "darknetz_k4")}
     board = board_of(cells)
     assert row_of(board, "darknetz_k4")["n_seeds"] == 1
     assert any("Of these darknetz_k4 has 1." in note for note in board.tables[0].notes)
@@ -211,8 +207,7 @@ def test_no_terminal_line_is_wider_than_it_may_be(extra: str) -> None:
         cell = dataclasses.replace(record.cell, defense=record.cell.defense + extra)
         cells[record.cell.id] = (dataclasses.replace(record, cell=cell), scores)
     excluded = [
-        (f"alexnet-cifar100-vanilla-shadow-emulated-seed{i}", "no source of cifar100 answered")
-        for i in range(9)
+        (f"alexnet-cifar100-vanilla-shadow-emulated-seed{i}", "no source of cifar100 answered") for i in range(9)
     ]
     text = render.terminal(board_of(cells, excluded=excluded, problems=["a: damaged"]))
     assert max(map(len, text.split("\n"))) <= 120

@@ -126,9 +126,7 @@ def test_a_withheld_metric_needs_its_reason() -> None:
     assert "tpr_at_fpr_1e3" in RECORD.attack.metrics.withheld  # 60 non-members
 
 
-@pytest.mark.parametrize(
-    ("record", "scores"), [(RECORD, SCORES), (TIMED, SAMPLES)], ids=["attack", "latency"]
-)
+@pytest.mark.parametrize(("record", "scores"), [(RECORD, SCORES), (TIMED, SAMPLES)], ids=["attack", "latency"])
 def test_written_and_read_again(tmp_path: Path, record: r.Record, scores: r.Scores) -> None:
     written = r.write_record(tmp_path, record, scores)
     assert (tmp_path / "quick" / f"{record.cell.id}.json").is_file()

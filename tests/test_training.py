@@ -46,9 +46,7 @@ class Tiny(nn.Module):
 @pytest.fixture(autouse=True)
 def on_the_cpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setitem(
-        REGISTRY._plugins[Kind.VICTIM], "tiny", Plugin(Kind.VICTIM, "tiny", Tiny, __file__, 1)
-    )
+    monkeypatch.setitem(REGISTRY._plugins[Kind.VICTIM], "tiny", Plugin(Kind.VICTIM, "tiny", Tiny, __file__, 1))
 
 
 RECIPE = Recipe(0.05, batch_size=16)
@@ -106,9 +104,7 @@ def test_learns_and_reports_what_the_model_really_reaches():
 
 
 def test_result_is_float32_contiguous_and_loads_into_the_plain_model():
-    task = TrainTask(
-        "alexnet", (3, 32, 32), 5, Recipe(0.01, batch_size=4, channels_last=True), epochs=1, seed=0
-    )
+    task = TrainTask("alexnet", (3, 32, 32), 5, Recipe(0.01, batch_size=4, channels_last=True), epochs=1, seed=0)
     trained = train(task, *data(6, (3, 32, 32)))
     for name, value in trained.state_dict.items():
         assert value.dtype == torch.float32, name
@@ -274,9 +270,7 @@ def test_small_map_convolution_is_a_convolution(draw):
     found = SmallMapConv.apply(x, weight, bias, pad)
     torch.testing.assert_close(found, expected)
     grad = torch.randn_like(expected)
-    torch.testing.assert_close(
-        torch.autograd.grad(found, inputs, grad), torch.autograd.grad(expected, inputs, grad)
-    )
+    torch.testing.assert_close(torch.autograd.grad(found, inputs, grad), torch.autograd.grad(expected, inputs, grad))
 
 
 def test_accelerated_model_learns_as_the_plain_one():

@@ -140,9 +140,7 @@ def test_one_cycle_is_pytorchs():
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.3, total_steps=steps, cycle_momentum=False)
     for step in range(steps):
-        assert recipe.learning_rate_at(step, steps) == pytest.approx(
-            optimizer.param_groups[0]["lr"], rel=1e-9
-        )
+        assert recipe.learning_rate_at(step, steps) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-9)
         optimizer.step()
         if step < steps - 1:
             schedule.step()

@@ -41,9 +41,7 @@ class Recipe:
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise ValueError(f"recipe: learning_rate must be above 0, not {self.learning_rate}")
         if self.batch_size < 2:
-            raise ValueError(
-                f"recipe: batch_size must be at least 2 (batch norm needs 2), not {self.batch_size}"
-            )
+            raise ValueError(f"recipe: batch_size must be at least 2 (batch norm needs 2), not {self.batch_size}")
         if not 0 <= self.momentum < 1:
             raise ValueError(f"recipe: momentum must be in [0, 1), not {self.momentum}")
         if self.nesterov and self.momentum == 0:
@@ -51,9 +49,7 @@ class Recipe:
         if self.weight_decay < 0:
             raise ValueError(f"recipe: weight_decay must not be negative, got {self.weight_decay}")
         if self.schedule not in get_args(Schedule):
-            raise ValueError(
-                f"recipe: unknown schedule {self.schedule!r}: use {', '.join(get_args(Schedule))}"
-            )
+            raise ValueError(f"recipe: unknown schedule {self.schedule!r}: use {', '.join(get_args(Schedule))}")
         if self.epochs_factor <= 0:
             raise ValueError(f"recipe: epochs_factor must be above 0, not {self.epochs_factor}")
 

@@ -225,9 +225,7 @@ def _seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def _key(
-    task: TrainTask, images: NDArray[np.float32], labels: NDArray[np.int64], device: torch.device
-) -> str:
+def _key(task: TrainTask, images: NDArray[np.float32], labels: NDArray[np.int64], device: torch.device) -> str:
     """SHA-256 over the task, the data and what runs it: a checkpoint is of no use to anything else."""
     about = [dataclasses.asdict(task), torch.__version__, device.type]
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
@@ -243,9 +241,7 @@ def _check(task: TrainTask, images: NDArray[np.float32], labels: NDArray[np.int6
             f" not {images.dtype} {list(images.shape)}"
         )
     if labels.shape != images.shape[:1] or labels.dtype != np.int64:
-        raise ValueError(
-            f"training {task} takes int64 labels [{len(images)}], not {labels.dtype} {list(labels.shape)}"
-        )
+        raise ValueError(f"training {task} takes int64 labels [{len(images)}], not {labels.dtype} {list(labels.shape)}")
     if len(labels) < 2:
         raise ValueError(f"training {task} needs at least 2 images, not {len(labels)}")
     if labels.min() < 0 or labels.max() >= task.n_classes:

@@ -19,9 +19,7 @@ class VGG(nn.Module):
     512 features.
     """
 
-    def __init__(
-        self, name: str, stages: Sequence[Sequence[int]], input_shape: InputShape, n_classes: int
-    ) -> None:
+    def __init__(self, name: str, stages: Sequence[Sequence[int]], input_shape: InputShape, n_classes: int) -> None:
         super().__init__()
         check_shape(name, input_shape, n_classes, least=4)
         channels, height, width = input_shape

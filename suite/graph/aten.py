@@ -55,9 +55,7 @@ def _conv2d(call: Call) -> Value:
 def _same_padding(call: Call, kernel: tuple[int, ...], dilation: tuple[int, int]) -> tuple[int, int]:
     total = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
     if any(t % 2 for t in total):
-        raise call.unsupported(
-            f"padding='same' with the even kernel {kernel} pads one side more than the other"
-        )
+        raise call.unsupported(f"padding='same' with the even kernel {kernel} pads one side more than the other")
     return total[0] // 2, total[1] // 2
 
 
@@ -68,9 +66,7 @@ def _weight_and_bias(weight: Tensor, bias: Tensor | None) -> dict[str, Weights]:
 def _linear(call: Call) -> Value:
     weight = call.constant("weight")
     assert weight is not None
-    return call.emit(
-        Op.LINEAR, (call.rank("input", 2),), None, _weight_and_bias(weight, call.constant("bias"))
-    )
+    return call.emit(Op.LINEAR, (call.rank("input", 2),), None, _weight_and_bias(weight, call.constant("bias")))
 
 
 def _addmm(call: Call) -> Value:
@@ -191,9 +187,7 @@ def _add(call: Call) -> Value:
         raise call.unsupported("its alpha is not 1")
     inputs = call.tensor("self"), call.tensor("other")
     if call.shapes[inputs[0]] != call.shapes[inputs[1]]:
-        raise call.unsupported(
-            f"it adds tensors of shapes {call.shapes[inputs[0]]} and {call.shapes[inputs[1]]}"
-        )
+        raise call.unsupported(f"it adds tensors of shapes {call.shapes[inputs[0]]} and {call.shapes[inputs[1]]}")
     return call.emit(Op.ADD, inputs)
 
 
@@ -210,9 +204,7 @@ def _reshape(call: Call) -> Value:
     if shape == (1, *call.shapes[source]):
         return source
     if len(shape) != 2 or shape[0] != 1:
-        raise call.unsupported(
-            f"it turns {(1, *call.shapes[source])} into {shape}, and boards only flatten an image"
-        )
+        raise call.unsupported(f"it turns {(1, *call.shapes[source])} into {shape}, and boards only flatten an image")
     return call.emit(Op.FLATTEN, (source,))
 
 

@@ -35,9 +35,7 @@ def capture(model: nn.Module, input_shape: tuple[int, ...]) -> Capture:
     """
     for name, parameter in model.named_parameters():
         if parameter.dtype != torch.float32:
-            raise GraphError(
-                f"parameter {name!r} is {parameter.dtype}; boards compute in float32: call model.float()"
-            )
+            raise GraphError(f"parameter {name!r} is {parameter.dtype}; boards compute in float32: call model.float()")
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     image = torch.zeros((1, *input_shape), device=device)
     with _eval_mode(model), torch.no_grad(), warnings.catch_warnings():
@@ -83,9 +81,7 @@ def _capture(program: ExportedProgram, model: str) -> Capture:
     }
     nodes = tuple(program.graph.nodes)
     constants = {
-        node: held[targets[node.name]].detach()
-        for node in nodes
-        if node.op == "placeholder" and node.name in targets
+        node: held[targets[node.name]].detach() for node in nodes if node.op == "placeholder" and node.name in targets
     }
     by_name = {node.name: node for node in nodes}
     image, result = (by_name.get(str(name[0])) for name in (signature.user_inputs, signature.user_outputs))

@@ -32,12 +32,8 @@ def export_graph(model: nn.Module, input_shape: tuple[int, ...], *, softmax: boo
         GraphError: the model is not one float32 tensor to one, or cannot be traced.
     """
     if len(input_shape) not in (1, 3) or min(input_shape) < 1:
-        raise GraphError(
-            f"input shape {input_shape} is neither (C, H, W) nor (F,); it has no batch dimension"
-        )
-    graph = fold_batch_norms(
-        without_dead_nodes(_translate(capture(model, input_shape), type(model).__name__))
-    )
+        raise GraphError(f"input shape {input_shape} is neither (C, H, W) nor (F,); it has no batch dimension")
+    graph = fold_batch_norms(without_dead_nodes(_translate(capture(model, input_shape), type(model).__name__)))
     return _with_softmax(graph) if softmax else graph
 
 

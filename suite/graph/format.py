@@ -121,9 +121,7 @@ class _File:
         self.weights: list[tuple[int, Node, str, Layout, int]] = []
         self.weights_bytes = 0
 
-    def add_tensor(
-        self, kind: TensorKind, layout: Layout, shape: tuple[int, ...], offset: int, size: int
-    ) -> int:
+    def add_tensor(self, kind: TensorKind, layout: Layout, shape: tuple[int, ...], offset: int, size: int) -> int:
         self.tensors.append((kind, layout, shape, offset, size))
         return len(self.tensors) - 1
 
@@ -200,9 +198,7 @@ class _File:
     ) -> bytes:
         at = self.offsets()
         if max(at["end"], arena_bytes) >= 2**32:
-            raise FormatError(
-                f"the model takes {max(at['end'], arena_bytes)} bytes; the format ends at 4 GiB"
-            )
+            raise FormatError(f"the model takes {max(at['end'], arena_bytes)} bytes; the format ends at 4 GiB")
         out = bytearray(at["end"])
         header = np.zeros((), wire.HEADER)
         for name, value in {
@@ -252,9 +248,7 @@ class _Activations:
     def add(self, name: str, shape: tuple[int, ...]) -> int:
         """Describe tensor ``name`` with ``shape``, four bytes an element."""
         size = 4 * int(np.prod(shape))
-        index = self.file.add_tensor(
-            TensorKind.ACTIVATION, Layout.PLAIN, shape, self.arena.offsets[name], size
-        )
+        index = self.file.add_tensor(TensorKind.ACTIVATION, Layout.PLAIN, shape, self.arena.offsets[name], size)
         self.indices[name] = index
         return index
 

@@ -36,12 +36,7 @@ def fuse(graph: Graph) -> tuple[Step, ...]:
             continue
         source = node.inputs[0]
         before = maker.get(source)
-        if (
-            before is not None
-            and before.op in FUSES_INTO
-            and readers[source] == 1
-            and source not in graph.outputs
-        ):
+        if before is not None and before.op in FUSES_INTO and readers[source] == 1 and source not in graph.outputs:
             activation_of[before.name] = node
     gone = {node.name for node in activation_of.values()}
     steps = []

@@ -27,9 +27,7 @@ class Op(StrEnum):
 
     CONV2D = "conv2d"
     LINEAR = "linear"
-    BATCH_NORM = (
-        "batch_norm"  # inference form, y = scale * x + shift per channel; folded where a conv precedes it
-    )
+    BATCH_NORM = "batch_norm"  # inference form, y = scale * x + shift per channel; folded where a conv precedes it
     RELU = "relu"
     RELU6 = "relu6"
     MAX_POOL2D = "max_pool2d"
@@ -115,9 +113,7 @@ class Graph:
         for node in self.nodes:
             for name in node.inputs:
                 if name not in known:
-                    raise GraphError(
-                        f"node {node.name!r} ({node.op}) reads {name!r}, which nothing before it makes"
-                    )
+                    raise GraphError(f"node {node.name!r} ({node.op}) reads {name!r}, which nothing before it makes")
             if node.output in known:
                 raise GraphError(f"node {node.name!r} ({node.op}) makes {node.output!r} a second time")
             known.add(node.output)
@@ -141,9 +137,7 @@ class Graph:
         digest = hashlib.sha256()
         digest.update(repr((self.inputs, self.outputs, sorted(self.shapes.items()))).encode())
         for node in self.nodes:
-            digest.update(
-                repr((node.name, node.op, node.inputs, node.output, sorted(node.attrs.items()))).encode()
-            )
+            digest.update(repr((node.name, node.op, node.inputs, node.output, sorted(node.attrs.items()))).encode())
             for key in sorted(node.weights):
                 array = np.ascontiguousarray(node.weights[key], dtype=np.float32)
                 digest.update(f"{key}{array.shape}".encode())

@@ -44,9 +44,7 @@ def pack(weight: Weights, layout: Layout, groups: int) -> Weights:
     width = math.prod(weight.shape[1:])
     padded = np.zeros((groups, blocks * LANES, width), dtype="<f4")
     padded[:, :outs] = flat.reshape(groups, outs, width)
-    return np.ascontiguousarray(padded.reshape(groups, blocks, LANES, width).transpose(0, 1, 3, 2)).reshape(
-        -1
-    )
+    return np.ascontiguousarray(padded.reshape(groups, blocks, LANES, width).transpose(0, 1, 3, 2)).reshape(-1)
 
 
 def unpack(flat: Weights, shape: tuple[int, ...], layout: Layout, groups: int) -> Weights:

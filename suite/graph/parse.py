@@ -77,9 +77,7 @@ def parse(data: bytes) -> ModelFile:
     try:
         return _Parser(data).file()
     except GraphError as error:
-        raise (
-            error if isinstance(error, FormatError) else FormatError(f"damaged model file: {error}")
-        ) from None
+        raise (error if isinstance(error, FormatError) else FormatError(f"damaged model file: {error}")) from None
     except (ValueError, LookupError, ArithmeticError, StopIteration) as error:
         # Shapes, layouts and groups that contradict each other show only when the arrays are built.
         raise FormatError(f"damaged model file: {error or type(error).__name__}") from None
@@ -88,9 +86,7 @@ def parse(data: bytes) -> ModelFile:
 class _Parser:
     def __init__(self, data: bytes) -> None:
         if len(data) < wire.HEADER.itemsize:
-            raise FormatError(
-                f"no model file: {len(data)} bytes are less than the header's {wire.HEADER.itemsize}"
-            )
+            raise FormatError(f"no model file: {len(data)} bytes are less than the header's {wire.HEADER.itemsize}")
         self.data = data
         self.header = np.frombuffer(data, wire.HEADER, 1)[0]
         if self.header["magic"] != wire.MAGIC:
@@ -98,13 +94,9 @@ class _Parser:
                 f"no model file: it begins with {int(self.header['magic']):#010x}, not {wire.MAGIC:#010x}"
             )
         if self.header["version"] != wire.VERSION:
-            raise FormatError(
-                f"model file of version {self.header['version']}; this program reads {wire.VERSION}"
-            )
+            raise FormatError(f"model file of version {self.header['version']}; this program reads {wire.VERSION}")
         if self.header["file_bytes"] != len(data):
-            raise FormatError(
-                f"damaged model file: {len(data)} bytes, its header says {self.header['file_bytes']}"
-            )
+            raise FormatError(f"damaged model file: {len(data)} bytes, its header says {self.header['file_bytes']}")
         if int(self.header["world"]) not in _WORLDS:
             raise FormatError(f"damaged model file: world {self.header['world']} does not exist")
         self.tensors = self._section("tensors", wire.TENSOR)
@@ -200,9 +192,7 @@ class _Parser:
         if len(indices) != len(WEIGHTS.get(op, ())):
             raise FormatError(f"damaged model file: operator {index} ({op}) has {len(indices)} weights")
         groups = max(attrs.get("groups", 1), 1)
-        weights = {
-            key: self._weight(at, groups) for key, at in zip(WEIGHTS.get(op, ()), indices, strict=True)
-        }
+        weights = {key: self._weight(at, groups) for key, at in zip(WEIGHTS.get(op, ()), indices, strict=True)}
         inputs = self._range(int(row["first_input"]), int(row["n_inputs"]))
         output = self._activation(int(row["output"]))
         name = f"op{index}"

@@ -84,8 +84,7 @@ class MemoryPlan:
     def table(self) -> str:
         """One row a kernel call, then one row each for what the whole TA holds; text."""
         rows: list[tuple[str, str, int | None, int | None, int | None]] = [
-            (one.layer, one.op, one.weights_bytes, one.activation_bytes, one.scratch_bytes)
-            for one in self.layers
+            (one.layer, one.op, one.weights_bytes, one.activation_bytes, one.scratch_bytes) for one in self.layers
         ]
         rows.append(("at once", "", self.file_bytes, self.arena_bytes, self.scratch_bytes))
         header = ("layer", "op", "weights_bytes", "activation_bytes", "scratch_bytes")

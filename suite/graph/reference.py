@@ -28,9 +28,7 @@ def run_graph(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
             raise GraphError(f"input {name!r} is missing; the graph takes {', '.join(graph.inputs)}")
         array = inputs[name]
         if array.shape[1:] != graph.shapes[name]:
-            raise GraphError(
-                f"input {name!r} is {array.shape[1:]} an image, the graph wants {graph.shapes[name]}"
-            )
+            raise GraphError(f"input {name!r} is {array.shape[1:]} an image, the graph wants {graph.shapes[name]}")
         held[name] = torch.tensor(array, dtype=torch.float32)  # a copy: the array may be read-only
     with torch.no_grad():
         for node in graph.nodes:

@@ -86,9 +86,7 @@ def read(home: Path, name: str) -> Cached | None:
             raise CorruptFile(place, f"content has sha256 {found}, expected {record['fingerprint']}")
         if _groups_checksum(groups) != record["groups_sha256"]:
             raise CorruptFile(place / "groups.npy", f"has sha256 {_groups_checksum(groups)}")
-        dataset = Dataset(
-            name, images, labels, record["n_classes"], groups, record["fingerprint"], record["source"]
-        )
+        dataset = Dataset(name, images, labels, record["n_classes"], groups, record["fingerprint"], record["source"])
         return Cached(dataset, record["origin"])
     except (KeyError, TypeError) as error:
         raise CorruptFile(record_path, f"is no record of this format ({error!r})") from error
@@ -105,9 +103,7 @@ def write(home: Path, dataset: Dataset, origin: list[list[str | int]]) -> None:
     try:
         _write(home, dataset, origin)
     except OSError as error:
-        raise DataError(
-            f"cannot keep {dataset.name} in {home} ({error}); set {ENVIRONMENT} elsewhere"
-        ) from error
+        raise DataError(f"cannot keep {dataset.name} in {home} ({error}); set {ENVIRONMENT} elsewhere") from error
 
 
 def _write(home: Path, dataset: Dataset, origin: list[list[str | int]]) -> None:
@@ -118,9 +114,7 @@ def _write(home: Path, dataset: Dataset, origin: list[list[str | int]]) -> None:
     try:
         for array in _ARRAYS:
             np.save(aside / f"{array}.npy", np.ascontiguousarray(getattr(dataset, array)))
-        if (
-            home / name
-        ).is_dir():  # damaged, or of an older record: replace file by file, readers may map the old
+        if (home / name).is_dir():  # damaged, or of an older record: replace file by file, readers may map the old
             for array in _ARRAYS:
                 os.replace(aside / f"{array}.npy", home / name / f"{array}.npy")
         else:

@@ -117,9 +117,7 @@ _TINY = TinyImagenet(
     trees=frozenset({"ee2e67a3080b9a666ea9921dc13ed3284caf162f20231522b132e9f67956a263"}),
     archives={
         "tiny-imagenet-200.zip": md5("90528d7ca1a48142e341f4ef8d21d0de"),
-        "tiny-imagenet-200-subset.zip": sha256(
-            "d9c3a607bd9713e03aa6ae91607cbbb384c13a3a8afd85403983e1f5f72fd9ca"
-        ),
+        "tiny-imagenet-200-subset.zip": sha256("d9c3a607bd9713e03aa6ae91607cbbb384c13a3a8afd85403983e1f5f72fd9ca"),
     },
 )
 _TORONTO = "https://www.cs.toronto.edu/~kriz/"

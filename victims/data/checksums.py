@@ -23,9 +23,7 @@ class Pin:
     def of_file(self, path: Path) -> str:
         """The checksum that the file at ``path`` has."""
         with path.open("rb") as stream:
-            return hashlib.file_digest(
-                stream, lambda: hashlib.new(self.algorithm, usedforsecurity=False)
-            ).hexdigest()
+            return hashlib.file_digest(stream, lambda: hashlib.new(self.algorithm, usedforsecurity=False)).hexdigest()
 
     def __str__(self) -> str:
         return f"{self.algorithm} {self.digest}"

@@ -44,9 +44,7 @@ def find(layouts: tuple[Layout, ...], root: Path) -> list[tuple[Layout, Path]]:
 def archive_complaint(path: Path, pins: Mapping[str, Pin]) -> str:
     """What to add to a complaint about an archive whose good checksum is known by its file name."""
     pin = pins.get(path.name)
-    return (
-        "" if pin is None else f"; the archive has {pin.algorithm} {pin.of_file(path)}, expected {pin.digest}"
-    )
+    return "" if pin is None else f"; the archive has {pin.algorithm} {pin.of_file(path)}, expected {pin.digest}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +81,7 @@ class PinnedFiles:
             if member is None:
                 raise CorruptFile(folder, f"lacks {name}", "complete it")
             raw = member.read_bytes()
-            content[name] = self._verified(
-                member, name, gunzip(member, raw) if member.suffix == ".gz" else raw, pin
-            )
+            content[name] = self._verified(member, name, gunzip(member, raw) if member.suffix == ".gz" else raw, pin)
         return content
 
     def _read_archive(self, path: Path) -> dict[str, bytes]:

@@ -81,9 +81,7 @@ def _fetch_apt(package: Package, folder: Path) -> Path:
         _run(["apt-get", *options, "download", package.spec], package, folder)
     except SourceFailed as error:
         if "Unable to locate package" in str(error) or "has no installation candidate" in str(error):
-            raise SourceFailed(
-                f"apt does not know {package.spec}: run `apt-get update` (as root) first"
-            ) from error
+            raise SourceFailed(f"apt does not know {package.spec}: run `apt-get update` (as root) first") from error
         raise
     archives = list(folder.glob("*.deb"))
     if len(archives) != 1:
@@ -95,9 +93,7 @@ def _fetch_apt(package: Package, folder: Path) -> Path:
 def _run(command: list[str], package: Package, folder: Path, quiet: bool = False) -> None:
     """Run ``command`` in ``folder`` with a progress bar of what it writes there; ends it if it stalls."""
     told = f"{command[0]} ({package.spec})"
-    bar = (
-        None if quiet else progress.bar(package.download_bytes, f"fetching {package.spec} ({package.client})")
-    )
+    bar = None if quiet else progress.bar(package.download_bytes, f"fetching {package.spec} ({package.client})")
     with tempfile.TemporaryFile(dir=folder) as output:
         with subprocess.Popen(
             command, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
@@ -129,9 +125,7 @@ def _run(command: list[str], package: Package, folder: Path, quiet: bool = False
 def _gist(said: str) -> str:
     """A client's first error lines in one line, without addresses (a mirror's name is private)."""
     lines = [re.sub(r"\bhttps?://\S+", "<registry>", line).strip() for line in said.splitlines()]
-    errors = [line for line in lines if re.match(r"(E:|Err|npm (error|ERR!))", line)] or [
-        x for x in lines if x
-    ]
+    errors = [line for line in lines if re.match(r"(E:|Err|npm (error|ERR!))", line)] or [x for x in lines if x]
     return "; ".join(errors[:3]) or "it said nothing"
 
 

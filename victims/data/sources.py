@@ -71,9 +71,7 @@ def _official(entry: Entry, mirror: tuple[str, ...], scratch: Path) -> Decoded:
         return _decode_below(entry, folder)
     except CorruptFile as error:
         shutil.rmtree(folder)
-        raise CorruptFile(
-            error.path, error.problem, "it was deleted, the next run fetches it again"
-        ) from error
+        raise CorruptFile(error.path, error.problem, "it was deleted, the next run fetches it again") from error
 
 
 def _package(entry: Entry, package: Package, scratch: Path) -> Decoded:

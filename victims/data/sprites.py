@@ -23,9 +23,7 @@ def decode_sprite(content: bytes, side: int = 32) -> NDArray[np.uint8]:
     """Images uint8 [rows, side, side, 3] of one PNG of ``side * side`` columns."""
     with Image.open(io.BytesIO(content)) as sprite:
         if sprite.mode != "RGB" or sprite.width != side * side:
-            raise DataError(
-                f"a sprite of {sprite.mode} {sprite.size}, expected RGB and {side * side} columns"
-            )
+            raise DataError(f"a sprite of {sprite.mode} {sprite.size}, expected RGB and {side * side} columns")
         return np.asarray(sprite).reshape(sprite.height, side, side, 3)
 
 
