@@ -151,7 +151,7 @@ def calibrate(
     Raises:
         PluginError: the attack needs what shadows do not show, so it must set ``Guess.threshold`` itself.
     """
-    beyond = sorted(plugin.needs & {View.BOUNDARY, View.WEIGHTS, View.QUERY})
+    beyond: list[str] = sorted(plugin.needs & {View.BOUNDARY, View.WEIGHTS, View.QUERY})
     if type(plugin).observe is not Attack.observe:
         beyond.append("what its own observe() gathers")
     if beyond:
