@@ -110,11 +110,13 @@ def _answers_only(records: Sequence[Record]) -> str:
 
 def _latency(records: Sequence[Record]) -> str:
     rounds = sorted({r.latency.rounds for r in records if r.latency})
+    sessions = sorted({r.latency.sessions for r in records if r.latency})
     if not rounds:
         return "Latency was not measured."
     shown = " or ".join(f"{n:,}" for n in rounds)
     return (
-        f"Latency: median of {shown} rounds, protected and vanilla in turns in one run; the ratio is over"
+        f"Latency: median of {shown} rounds in {' or '.join(map(str, sessions))} starts of both, protected and vanilla"
+        " in turns in one run; intervals are taken over starts and rounds; the ratio is over"
         " that vanilla. Switch us: the number of switches times the median empty TEE call."
     )
 

@@ -192,21 +192,22 @@ def roc(scores: Floats, is_member: Bools) -> Roc:
 def latency_metrics(samples: LatencySamples, switches_per_query: int, *, seed: int = 0) -> LatencyInfo:
     """Medians, their ratio, and where the time of a protected query goes.
 
-    Bootstrap over rounds: a round of vanilla and its protected neighbour are drawn together, so what slowed
-    both down cancels in the ratio. ``switch_us`` is all switches of a query, each as long as the median empty
+    Bootstrap over sessions, and within them over rounds: a round of vanilla and its protected neighbour are drawn
+    together, so what slowed both down cancels in the ratio, and starts that came out faster or slower widen the
+    interval. ``switch_us`` is all switches of a query, each as long as the median empty
     TEE call.
 
     Raises:
         MetricError: no rounds, differing numbers of them, or a time that is not positive.
     """
     vanilla, protected, invoke = samples.vanilla_ns, samples.protected_ns, samples.invoke_ns
-    if not 0 < len(vanilla) == len(protected) == len(invoke):
+    if not 0 < len(vanilla) == len(protected) == len(invoke) == len(samples.session):
         sizes = f"{len(vanilla)} vanilla, {len(protected)} protected, {len(invoke)} invoke"
         raise MetricError(f"latency needs the same number of rounds of each, at least one; got {sizes}")
     if min(vanilla.min(), protected.min()) <= 0:
         raise MetricError("a query took no time; the board's clock is too coarse or went backwards")
     rounds = len(vanilla)
-    draws = np.random.default_rng(seed).integers(0, rounds, (RESAMPLES, rounds))
+    draws = _draw_rounds(samples.session, np.random.default_rng(seed))
     of_vanilla, of_protected = np.median(vanilla[draws], axis=1), np.median(protected[draws], axis=1)
     noop_ns = float(np.median(samples.noop_ns)) if len(samples.noop_ns) else 0.0
     switch_ns = switches_per_query * noop_ns
@@ -214,6 +215,7 @@ def latency_metrics(samples: LatencySamples, switches_per_query: int, *, seed: i
     low, high = np.quantile(of_protected / of_vanilla, (0.025, 0.975))
     return LatencyInfo(
         rounds=rounds,
+        sessions=len(np.unique(samples.session)),
         vanilla_us=_median_us(vanilla, of_vanilla),
         protected_us=_median_us(protected, of_protected),
         ratio=Estimate(ratio, min(ratio, float(low)), max(ratio, float(high))),
@@ -221,6 +223,15 @@ def latency_metrics(samples: LatencySamples, switches_per_query: int, *, seed: i
         tee_us=max(0.0, float(np.median(invoke)) - switch_ns) / 1e3,
         switch_us=switch_ns / 1e3,
     )
+
+
+def _draw_rounds(session: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+    """Rounds of ``RESAMPLES`` bootstrap samples, int [RESAMPLES, n]: sessions drawn first, then rounds within each."""
+    places = [np.flatnonzero(session == number) for number in np.unique(session)]
+    size = min(len(place) for place in places)
+    table = np.stack([place[:size] for place in places])
+    chosen = rng.integers(0, len(places), (RESAMPLES, len(places), 1))
+    return table[chosen, rng.integers(0, size, (RESAMPLES, len(places), size))].reshape(RESAMPLES, -1)
 
 
 def _median_us(times_ns: NDArray[np.int64], medians_ns: Floats) -> MedianInfo:

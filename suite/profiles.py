@@ -23,9 +23,9 @@ class Profile:
 PROFILES = {
     profile.name: profile
     for profile in (
-        Profile("smoke", ("digits",), SplitSizes(members=300, auxiliary=700, test=300), 40, 2, 10),
-        Profile("quick", ("cifar10",), SplitSizes(members=2000, auxiliary=8000, test=2000), 25, 6, 60),
-        Profile("paper", ("cifar100",), SplitSizes(members=10000, auxiliary=24000, test=10000), 100, 16, 300),
+        Profile("smoke", ("digits",), SplitSizes(members=300, auxiliary=700, test=300), 40, 2, 16),
+        Profile("quick", ("cifar10",), SplitSizes(members=2000, auxiliary=8000, test=2000), 25, 6, 64),
+        Profile("paper", ("cifar100",), SplitSizes(members=10000, auxiliary=24000, test=10000), 100, 16, 320),
     )
 }
 

@@ -118,6 +118,7 @@ class LatencyInfo:
     """Times of one query, microseconds on the board's clock; vanilla ran interleaved in the same session."""
 
     rounds: int
+    sessions: int
     vanilla_us: MedianInfo
     protected_us: MedianInfo
     ratio: Estimate
@@ -249,12 +250,14 @@ class LatencySamples:
 
     ``vanilla_ns`` and ``protected_ns`` [rounds] ran in turns, so equal positions are neighbours in time;
     ``invoke_ns`` [rounds], the part of ``protected_ns`` in TEE calls; ``noop_ns`` [calls], empty TEE calls.
+    ``session`` [rounds] numbers the starts of the two deployments: rounds of one number share theirs.
     """
 
     vanilla_ns: NDArray[np.int64]
     protected_ns: NDArray[np.int64]
     invoke_ns: NDArray[np.int64]
     noop_ns: NDArray[np.int64]
+    session: NDArray[np.int64]
 
 
 Scores = AttackScores | LatencySamples

@@ -114,7 +114,6 @@ def run_latency_cell(cell: Cell, bench: Bench, turns: Turns = run_turns) -> Reco
     timed = time.perf_counter()
     image = job.material().test.images[0]
     with LatencyMeter(bench.board, unprotected.files, laid.files, image) as meter:
-        meter.warm_up()
         turns(meter, cell.profile.latency_rounds)
         samples = meter.samples()
     switches = evaluation.about["stats"]["switches_per_query"]

@@ -1,47 +1,61 @@
-"""Measuring what hiding costs: vanilla and the protected deployment in turns, in one session each, in one run."""
+"""Measuring what hiding costs: vanilla and the protected deployment in turns, in fresh sessions every few turns."""
 
 from __future__ import annotations
 
+import contextlib
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from device.board import Board, DeploymentFiles, Timings
+from device.board import Board, DeploymentFiles, Session, Timings
 from suite.record import LatencySamples
 
 BURST = 4
 """Queries a turn. The first finds the caches full of the other deployment's weights and is dropped."""
+TURNS_A_SESSION = 8
+"""Where a process's memory and threads come to lie moves its times by more than one query differs from the next, so
+both deployments are started anew after so many turns, and intervals are taken over the starts."""
 
 
 class LatencyMeter:
-    """Two open sessions and the times taken so far. A context manager; ``image`` is float32 [C, H, W]."""
+    """Two deployments that take turns, and the times taken so far. A context manager.
+
+    ``image`` is float32 [C, H, W]. Each turn is one call of ``vanilla`` and then one of ``protected``.
+    """
 
     def __init__(
         self, board: Board, vanilla: DeploymentFiles, protected: DeploymentFiles, image: NDArray[np.float32]
     ) -> None:
-        self._image = image
-        self._vanilla = board.open(vanilla)
-        try:
-            self._protected = board.open(protected)
-        except BaseException:
-            self._vanilla.close()
-            raise
+        self._board, self._image = board, image
+        self._files = (vanilla, protected)
+        self._open = contextlib.ExitStack()
+        self._sessions: tuple[Session, Session] | None = None
         self._taken: dict[str, list[Timings]] = {"vanilla": [], "protected": []}
-
-    def warm_up(self) -> None:
-        """Run both for a while, untimed."""
-        self._vanilla.time(self._image, 2 * BURST)
-        self._protected.time(self._image, 2 * BURST)
+        self._session_of_turn: list[int] = []
 
     def vanilla(self) -> None:
-        """One turn of the unprotected deployment."""
-        self._taken["vanilla"].append(self._vanilla.time(self._image, BURST, noops=0))
+        """The unprotected deployment's half of a turn; starts both anew when it is time to."""
+        turn = len(self._session_of_turn)
+        if self._sessions is None or turn % TURNS_A_SESSION == 0:
+            self._restart()
+        assert self._sessions is not None
+        self._session_of_turn.append(turn // TURNS_A_SESSION)
+        self._taken["vanilla"].append(self._sessions[0].time(self._image, BURST, noops=0))
 
     def protected(self) -> None:
-        """One turn of the protected deployment; empty calls come after it, under the same conditions."""
-        self._taken["protected"].append(self._protected.time(self._image, BURST, noops=BURST))
+        """The protected deployment's half; empty calls come after it, under the same conditions."""
+        assert self._sessions is not None
+        self._taken["protected"].append(self._sessions[1].time(self._image, BURST, noops=BURST))
+
+    def _restart(self) -> None:
+        """Close both, open both, and run both for a while, untimed."""
+        self._open.close()
+        vanilla, protected = (self._open.enter_context(self._board.open(files)) for files in self._files)
+        for session in (vanilla, protected):
+            session.time(self._image, 2 * BURST, noops=BURST)
+        self._sessions = (vanilla, protected)
 
     def samples(self) -> LatencySamples:
         """Everything measured, bursts joined, first queries dropped."""
@@ -54,6 +68,7 @@ class LatencyMeter:
             protected_ns=join("protected", "total_ns"),
             invoke_ns=join("protected", "invoke_ns"),
             noop_ns=join("protected", "noop_ns"),
+            session=np.repeat(np.array(self._session_of_turn, np.int64), BURST - 1),
         )
 
     def __enter__(self) -> Self:
@@ -62,7 +77,4 @@ class LatencyMeter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            self._vanilla.close()
-        finally:
-            self._protected.close()
+        self._open.close()

@@ -52,7 +52,7 @@ def latency_sample(
     hidden = defense != "vanilla"
     invoke = (protected * 0.3 * hidden).astype(np.int64)
     noop = np.full(100 * hidden, 21_000, dtype=np.int64)
-    samples = r.LatencySamples(vanilla, protected, invoke, noop)
+    samples = r.LatencySamples(vanilla, protected, invoke, noop, np.repeat(np.arange(6), 10))
     place = {"victim": "alexnet", "dataset": "cifar10", "profile": "quick", "board": "emulated", **where}
     record = _record(defense, "latency", policy, seed, 500, **place)
     found = latency_metrics(samples, record.cost.switches_per_query)
@@ -75,7 +75,7 @@ def _record(
     hidden = base != "vanilla"
     name = f"{victim}-{dataset}-{defense}-{measure}-{board}"
     timed = measure == "latency"
-    placeholder = r.LatencyInfo(1, *[r.MedianInfo(1, 1, 1)] * 2, r.Estimate(1, 1, 1), 1, 0, 0)
+    placeholder = r.LatencyInfo(1, 1, *[r.MedianInfo(1, 1, 1)] * 2, r.Estimate(1, 1, 1), 1, 0, 0)
     nothing = r.MetricsInfo(None, None, None, None, dict.fromkeys(r.METRICS, "not scored"))
     return r.Record(
         schema=r.SCHEMA,

@@ -238,7 +238,7 @@ def samples(**changes: np.ndarray) -> LatencySamples:
     drift = np.linspace(1, 2, 80)  # the machine slows down while it is measured
     vanilla = (1_000_000 * drift * rng.lognormal(0, 0.01, 80)).astype(np.int64)
     protected = (1_500_000 * drift * rng.lognormal(0, 0.01, 80)).astype(np.int64)
-    plain = LatencySamples(vanilla, protected, np.full(80, 400_000), np.full(50, 10_000))
+    plain = LatencySamples(vanilla, protected, np.full(80, 400_000), np.full(50, 10_000), np.repeat(np.arange(8), 10))
     return dataclasses.replace(plain, **changes)
 
 
@@ -249,6 +249,17 @@ def test_drift_of_the_machine_cancels_in_the_ratio() -> None:
     assert found.vanilla_us.high - found.vanilla_us.low > 80  # microseconds: the drift itself is no secret
     assert (found.rounds, found.switch_us, found.tee_us) == (80, 20.0, 380.0)
     assert found.ree_us == pytest.approx(found.protected_us.median - 400)
+
+
+def test_a_start_that_came_out_slow_widens_the_interval() -> None:
+    steady = samples()
+    slow = np.where(steady.session % 2 == 0, 1.3, 1.0)
+    found = m.latency_metrics(samples(protected_ns=(steady.protected_ns * slow).astype(np.int64)), 2)
+    plain = m.latency_metrics(steady, 2)
+    assert found.ratio.low < 1.55
+    assert found.ratio.high > 1.9
+    assert plain.ratio.high - plain.ratio.low < 0.5 * (found.ratio.high - found.ratio.low)
+    assert found.sessions == 8
 
 
 def test_nothing_hidden_has_no_tee_time() -> None:
