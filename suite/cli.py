@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{error.plan.table()}\nleakboard: error: {error}", file=sys.stderr)
         return 1
     except (*EXPECTED, ValueError) as error:
-        print(f"leakboard: error: {error}", file=sys.stderr)
+        print(f"leakboard: error: {'; '.join(str(error).splitlines())}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -30,4 +30,4 @@ def one_line() -> Iterator[None]:
     try:
         yield
     except EXPECTED as error:
-        pytest.fail(str(error), pytrace=False)
+        raise pytest.fail.Exception(str(error), pytrace=False) from None

@@ -90,16 +90,17 @@ def _showing_progress(config: pytest.Config, patience_s: float = 0.0) -> Iterato
         terminal = os.dup(2 if worker else 1)
 
     def show(text: str) -> None:
-        if worker:
-            os.write(terminal, f"[{worker}] {text}\n".encode())
-        elif patience_s:  # the line holds the dots of the cells before, or the name of this one
-            os.write(terminal, f"\n{text}\n".encode())
+        said = f"[{worker}] {text}\n" if worker else f"{text}\n"
+        if patience_s:  # the line holds the dots of the cells before, or the name of this one
+            os.write(terminal, f"\n{said}".encode())
+        elif worker:
+            os.write(terminal, said.encode())
         else:
             with _uncaptured(config):
                 if reporter is not None:
                     reporter.ensure_newline()
                     reporter.flush()
-                os.write(terminal, f"{text}\n".encode())
+                os.write(terminal, said.encode())
 
     try:
         with progress.sink(show, patience_s=patience_s):

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from suite.models import TrainJob, train_job
-from suite.registry import discover, load_file
+from suite.registry import Kind, discover, load_file
 from suite.store import Busy, Store, StoreError
 from suite.tally import Tally
 from victims.training import Progress
@@ -53,7 +53,9 @@ def ensure(store: Store, jobs: Iterable[TrainJob], plugins: Sequence[str] = (), 
         if workers is None:
             workers = 1 if torch.cuda.is_available() else len(os.sched_getaffinity(0))
         workers = min(workers, len(missing))
-        tally = Tally(missing, workers)
+        # Workers of pytest-xdist have one each and share the work through the store's locks.
+        beside = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) if workers == 1 else workers
+        tally = Tally(missing, min(beside, len(missing)))
         failed = _one_by_one(store, missing, tally) if workers == 1 else _all(store, missing, tally, plugins, workers)
         _failed.update({(store.root, job): error for job, error in failed.items()})
         errors.extend(failed.values())
@@ -152,7 +154,7 @@ def _start_worker(messages: Any, plugins: list[str], parent: int) -> None:
     _messages = messages
     torch.set_num_threads(1)
     _die_with(parent)
-    discover()
+    discover((Kind.VICTIM,))
     for path in plugins:
         load_file(Path(path))
 

@@ -52,9 +52,11 @@ class AdversaryView:
 
     def _allow(self, view: View) -> None:
         if view not in self._shown.shows:
-            raise ViewError(f"this deployment does not show {view!r} (it shows {', '.join(sorted(self._shown.shows))})")
+            raise ViewError(
+                f"this deployment does not show {view.value!r} (it shows {', '.join(sorted(self._shown.shows))})"
+            )
         if view not in self._needs:
-            raise ViewError(f"the attack did not declare {view!r}: add View.{view.name} to its needs")
+            raise ViewError(f"the attack did not declare {view.value!r}: add View.{view.name} to its needs")
 
     @property
     def architecture(self) -> str:

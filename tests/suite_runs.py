@@ -2,11 +2,12 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+from filelock import FileLock
 
 ROOT = Path(__file__).parents[1]
 
@@ -19,7 +20,7 @@ from suite.model import Attack, Goal, Guess, View
 from suite.registry import attack, victim
 from victims.recipe import Recipe
 
-@victim("tinynet", recipe=Recipe(learning_rate=0.02, epochs_factor=2.5))
+@victim("tinynet", recipe=Recipe(learning_rate=0.02, epochs_factor=1.5))
 class TinyNet(nn.Module):
     """One convolution and one linear layer."""
     def __init__(self, input_shape, n_classes):
@@ -48,6 +49,10 @@ class Dawdle(Attack):
 '''
 
 
+CELLS = ("--victims", "tinynet", "--defenses", "vanilla,darknetz[k=1]", "--attacks", "dawdle", "--seeds", "0,1")
+MODELS = 6  # one victim and two shadows a seed
+
+
 def environment(cache, **more):
     ours = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "LEAKBOARD_"))}
     return {**ours, "LEAKBOARD_CACHE": str(cache), **more}
@@ -56,7 +61,8 @@ def environment(cache, **more):
 def command(*arguments, results):
     """The command line of a run on digits; later options win."""
     fixed = ("--profile", "smoke", "--results", str(results), "-p", "no:cacheprovider")
-    return [sys.executable, "-m", "pytest", "suite", *fixed, *map(str, arguments)]
+    what = () if arguments[0].endswith(".py") else ("suite",)
+    return [sys.executable, "-m", "pytest", *what, *fixed, *map(str, arguments)]
 
 
 def run(*arguments, cache, results, **env):
@@ -103,12 +109,7 @@ def processes_of(cache):
     return [line for line in found if line]  # a zombie has no command line
 
 
-def kill_group(process):
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def in_one_process(runs, *, cache, folder):
+def in_one_process(runs, *, cache, folder, **env):
     """Run ``pytest`` on each list of arguments in turn; (exit status, standard output, standard error) of each."""
     script = folder / "runs.py"
     script.write_text(
@@ -122,7 +123,7 @@ def in_one_process(runs, *, cache, folder):
     done = subprocess.run(
         [sys.executable, script, json.dumps(lines)],
         cwd=ROOT,
-        env=environment(cache, PYTHONPATH=str(ROOT)),
+        env=environment(cache, PYTHONPATH=str(ROOT), **env),
         capture_output=True,
         text=True,
         timeout=240,
@@ -133,6 +134,20 @@ def in_one_process(runs, *, cache, folder):
     outs, errs = ([part.partition("\n")[2] if i else part for i, part in enumerate(parts)][:-1] for parts in (out, err))
     assert len(statuses) == len(outs) == len(errs) == len(runs), done.stdout + done.stderr
     return list(zip(statuses, outs, errs, strict=True))
+
+
+def once(tmp_path_factory, name, make):
+    """A folder that ``make(folder)`` filled, once for all workers of pytest-xdist; nobody may change it."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    folder = shared / name
+    with FileLock(shared / f"{name}.lock"):
+        if not (folder / "made").exists():
+            folder.mkdir()
+            make(folder)
+            (folder / "made").touch()
+    return folder
 
 
 def records(results):

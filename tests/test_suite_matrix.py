@@ -1,9 +1,10 @@
 """``pytest suite`` before anything is trained: ids, exclusions, and one clear line for what cannot be."""
 
+import json
 import re
 
 import pytest
-from suite_runs import PLUGINS, in_one_process, run
+from suite_runs import PLUGINS, in_one_process, once
 
 COLLECT = ("--collect-only", "-q")
 ONE_VICTIM = ("--victims", "alexnet", "--attacks", "loss_threshold")
@@ -36,7 +37,7 @@ BAD = {
 
 GOOD = {
     "listing": COLLECT,
-    "seeds": (*COLLECT, *ONE_VICTIM, "--defenses", "vanilla", "--seeds", "0,2-3"),
+    "three seeds": (*COLLECT, *ONE_VICTIM, "--defenses", "vanilla", "--seeds", "0,2-3"),
     "k": (*COLLECT, "-k", "alexnet and darknetz_k2-shadow-"),
     "little memory": (*COLLECT, *ONE_VICTIM, "--defenses", "vanilla,darknetz[k=1]", "--tee-mib", "0.05"),
     "nothing selected": (*COLLECT, "-k", "no_such_thing"),
@@ -55,26 +56,32 @@ GOOD = {
         "--defenses",
         "full_tee",
     ),
+    "no data": ("--profile", "quick", "-k", "alexnet", "--attacks", "loss_threshold"),
+    "no data, asked": ("--profile", "quick", *ONE_VICTIM, "--datasets", "cifar10"),
     "own tests": ("tests/test_metrics.py", *COLLECT),
 }
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def said(tmp_path_factory):
     """Status, output and error output of every command line above; they train nothing, so one process does."""
-    folder = tmp_path_factory.mktemp("matrix")
-    names = {"broken": "import nowhere\n", "plugins": PLUGINS, "file": ""}
-    paths = {name: folder / f"{name}.py" for name in names}
-    for name, text in names.items():
-        paths[name].write_text(text)
-    runs = {**{name: arguments for name, (arguments, _) in BAD.items()}, **{f"good {k}": v for k, v in GOOD.items()}}
-    filled = [[argument.format(**paths) for argument in arguments] for arguments in runs.values()]
-    filled[-1] = ["tests/test_metrics.py", *COLLECT]
-    cache = folder / "cache"
-    found = dict(zip(runs, in_one_process(filled, cache=cache, folder=folder), strict=True))
-    found["made"] = {path.name.partition("-")[0] for path in (cache / "store" / "entries").iterdir()}
-    found["folders"] = {path.name for path in cache.iterdir()}
-    return found
+
+    def make(folder):
+        names = {"broken": "import nowhere\n", "plugins": PLUGINS, "file": ""}
+        paths = {name: folder / f"{name}.py" for name in names}
+        for name, text in names.items():
+            paths[name].write_text(text)
+        runs = {name: arguments for name, (arguments, _) in BAD.items()} | GOOD
+        filled = [[argument.format(**paths) for argument in arguments] for arguments in runs.values()]
+        away = "http://127.0.0.1:9"  # nobody listens there
+        nowhere = {"LEAKBOARD_DATA": str(folder), "PATH": str(folder), "https_proxy": away, "http_proxy": away}
+        found = in_one_process(filled, cache=folder / "cache", folder=folder, **nowhere)
+        (folder / "said.json").write_text(json.dumps(dict(zip(runs, found, strict=True))))
+
+    folder = once(tmp_path_factory, "suite-matrix", make)
+    found = json.loads((folder / "said.json").read_text())
+    assert len(found) == len(BAD) + len(GOOD), "a name in both"
+    return found | {"cache": folder / "cache"}
 
 
 def ids(output):
@@ -93,7 +100,7 @@ def test_bad_input_is_one_clear_line(said, name):
 
 
 def test_listing_names_every_cell_bounds_first(said):
-    status, out, _ = said["good listing"]
+    status, out, _ = said["listing"]
     assert status == 0
     listed = ids(out)
     assert len(set(listed)) == len(listed)
@@ -103,13 +110,15 @@ def test_listing_names_every_cell_bounds_first(said):
     assert defenses[:3] == ["vanilla", "full_tee", "full_tee_probs"]
 
 
-def test_listing_trains_and_writes_nothing_but_surveys(said):
-    assert said["made"] == {"survey"}
-    assert "data" not in said["folders"]
+def test_what_lists_and_refuses_makes_nothing_but_surveys(said):
+    made = {path.name.partition("-")[0] for path in (said["cache"] / "store" / "entries").iterdir()}
+    assert made == {"survey"}
+    assert not list(said["cache"].glob("data/*.np*"))
+    assert not (said["cache"].parent / "results" / "smoke").exists()
 
 
 def test_cells_too_large_for_the_tee_are_left_out_with_the_reason_and_do_not_fail_the_run(said):
-    status, out, _ = said["good listing"]
+    status, out, _ = said["listing"]
     assert status == 0
     assert "vgg16-digits-full_tee-loss_threshold-emulated" not in ids(out)
     reason, cells = re.search(r"^(the TEE part .*vgg16 'full_tee\[output=top1\]'.*:)\n(    .*)\n", out, re.M).groups()
@@ -119,7 +128,7 @@ def test_cells_too_large_for_the_tee_are_left_out_with_the_reason_and_do_not_fai
 
 
 def test_seeds_beyond_the_first_stand_in_the_ids(said):
-    assert ids(said["good seeds"][1])[:3] == [
+    assert ids(said["three seeds"][1])[:3] == [
         "alexnet-digits-vanilla-loss_threshold-emulated",
         "alexnet-digits-vanilla-loss_threshold-emulated-seed2",
         "alexnet-digits-vanilla-loss_threshold-emulated-seed3",
@@ -127,15 +136,15 @@ def test_seeds_beyond_the_first_stand_in_the_ids(said):
 
 
 def test_k_selects_exactly(said):
-    assert ids(said["good k"][1]) == ["alexnet-digits-darknetz_k2-shadow-emulated"]
+    assert ids(said["k"][1]) == ["alexnet-digits-darknetz_k2-shadow-emulated"]
 
 
 def test_nothing_selected_is_no_success(said):
-    assert said["good nothing selected"][0] == 5
+    assert said["nothing selected"][0] == 5
 
 
 def test_a_plugin_that_little_memory_leaves_without_a_cell_fails_the_run(said):
-    status, out, _ = said["good little memory"]
+    status, out, _ = said["little memory"]
     assert status == 1
     assert {name.split("-")[2] for name in ids(out)} == {"vanilla"}
     (line,) = re.findall("^ERROR: .*", out, re.M)
@@ -144,14 +153,14 @@ def test_a_plugin_that_little_memory_leaves_without_a_cell_fails_the_run(said):
 
 
 def test_a_k_that_suits_one_victim_only_leaves_out_the_other(said):
-    status, out, _ = said["good some suit"]
+    status, out, _ = said["some suit"]
     assert status == 0, out
     assert {name.split("-")[0] for name in ids(out)} == {"vgg16"}
     assert "alexnet has 6 layers with parameters, so k is 1 to 6" in out
 
 
 def test_an_attack_that_is_shown_too_little_fails_the_run(said):
-    status, out, _ = said["good hidden"]
+    status, out, _ = said["hidden"]
     assert status == 1
     assert "peek needs weights, which the deployment hides:\n    tinynet-digits-full_tee-peek-emulated" in out
     assert re.findall("^ERROR: .*", out, re.M) == [
@@ -160,29 +169,27 @@ def test_an_attack_that_is_shown_too_little_fails_the_run(said):
 
 
 def test_the_projects_own_tests_build_no_matrix(said):
-    status, out, err = said["good own tests"]
+    status, out, err = said["own tests"]
     assert status == 0, out + err
     assert "test_metrics.py::" in out
     assert "excluded" not in out
     assert "leaderboard" not in out
 
 
-@pytest.mark.parametrize("asked", [False, True])
-def test_a_data_set_that_cannot_be_had(tmp_path, asked):
-    nowhere = {"LEAKBOARD_DATA": str(tmp_path), "PATH": str(tmp_path)}
-    nowhere |= {"https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
-    done = run(
-        *("--profile", "quick", *ONE_VICTIM, *(("--datasets", "cifar10") if asked else ())),
-        cache=tmp_path / "cache",
-        results=tmp_path / "results",
-        **nowhere,
-    )
-    (line,) = re.findall("^ERROR: .*", done.stdout + done.stderr, re.M)
-    assert "data set 'cifar10' cannot be had from any source: local folder: no " in line
-    assert "Traceback" not in done.stdout + done.stderr
-    if asked:
-        assert done.returncode == 4
-    else:
-        assert done.returncode == 1
-        assert "    alexnet-cifar10-vanilla-{loss_threshold,latency}-emulated" in done.stdout
-        assert "no runnable cell for defenses darknetz, full_tee, vanilla and attack loss_threshold:" in line
+NO_CIFAR = "data set 'cifar10' cannot be had from any source: local folder: "
+
+
+def test_a_data_set_that_cannot_be_had_leaves_out_its_cells(said):
+    status, out, err = said["no data"]
+    assert status == 1
+    assert re.search(rf"^{NO_CIFAR}.*:\n    alexnet-cifar10-vanilla-{{loss_threshold,latency}}-emulated\n", out, re.M)
+    (line,) = re.findall("^ERROR: .*", out + err, re.M)
+    assert f"no runnable cell for defenses darknetz, full_tee, vanilla and attack loss_threshold: {NO_CIFAR}" in line
+    assert "vgg" not in out
+
+
+def test_a_data_set_that_cannot_be_had_is_an_error_when_asked_for(said):
+    status, out, err = said["no data, asked"]
+    assert status == 4
+    assert re.findall("^ERROR: data set 'cifar10' .*", out + err, re.M)
+    assert "Traceback" not in out + err

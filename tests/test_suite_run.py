@@ -5,38 +5,16 @@ import re
 import shutil
 
 import pytest
-from filelock import FileLock
-from suite_runs import PLUGINS, records, run, trained
+from suite_runs import CELLS, MODELS, records, run, trained
 
-CELLS = ("--victims", "tinynet", "--defenses", "vanilla,darknetz[k=1]", "--attacks", "loss_threshold", "--seeds", "0,1")
+pytest_plugins = ["suite_cold"]
+
 IDS = {
     f"tinynet-digits-{defense}-{measure}-emulated{seed}"
     for defense in ("vanilla", "darknetz_k1")
-    for measure in ("loss_threshold", "latency")
+    for measure in ("dawdle", "latency")
     for seed in ("", "-seed1")
 }
-MODELS = 6  # one victim and two shadows a seed
-
-
-@pytest.fixture(scope="session")
-def cold(tmp_path_factory, worker_id):
-    """The first run on an empty cache, made once for all of pytest-xdist's workers; nobody may change it."""
-    shared = tmp_path_factory.getbasetemp()
-    if worker_id != "master":
-        shared = shared.parent
-    folder = shared / "suite-cold"
-    with FileLock(shared / "suite-cold.lock"):
-        if not (folder / "said.json").exists():
-            folder.mkdir()
-            (folder / "tiny.py").write_text(PLUGINS)
-            done = run(
-                *(*CELLS, "--plugin", folder / "tiny.py"),
-                cache=folder / "cache",
-                results=folder / "results",
-            )
-            said = {"status": done.returncode, "out": done.stdout, "err": done.stderr}
-            (folder / "said.json").write_text(json.dumps(said))
-    return folder
 
 
 @pytest.fixture(scope="session")
@@ -76,7 +54,7 @@ def test_the_leaderboard_comes_last_and_joins_the_seeds(said):
 
 
 def test_a_second_run_trains_nothing_and_leaves_the_attacks_records_alone(cold, copy):
-    before = {path: path.stat().st_mtime_ns for path in (copy / "results").rglob("*loss_threshold*")}
+    before = {path: path.stat().st_mtime_ns for path in (copy / "results").rglob("*dawdle*")}
     done = run(*(*CELLS, "--plugin", cold / "tiny.py", "-v"), cache=copy / "cache", results=copy / "results")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "training" not in done.stdout.partition("leaderboard")[0]
@@ -119,7 +97,7 @@ def test_damage_fails_the_cells_it_touches_with_a_clear_line(cold, copy):
     content = bytearray(public.read_bytes())
     content[len(content) // 2] ^= 1
     public.write_bytes(content)
-    torn = copy / "results" / "smoke" / "tinynet-digits-vanilla-loss_threshold-emulated.json"
+    torn = copy / "results" / "smoke" / "tinynet-digits-vanilla-dawdle-emulated.json"
     torn.write_text(torn.read_text()[:100])
     foreign = copy / "results" / "smoke" / "foreign.json"
     foreign.write_text("{}")
@@ -127,12 +105,13 @@ def test_damage_fails_the_cells_it_touches_with_a_clear_line(cold, copy):
     assert done.returncode == 1, done.stdout + done.stderr
     assert "2 failed, 6 passed" in done.stdout
     assert set(re.findall(r"^FAILED \S+\[(.*?)\]", done.stdout, re.M)) == {
-        "tinynet-digits-darknetz_k1-loss_threshold-emulated",
+        "tinynet-digits-darknetz_k1-dawdle-emulated",
         "tinynet-digits-darknetz_k1-latency-emulated",
     }
     (line,) = set(re.findall(r"^store entry .*", done.stdout, re.M))
     assert f"{public.parent} is damaged: public.lbm was changed; 'leakboard store repair' removes it" in line
     assert "Traceback" not in done.stdout
+    assert "During handling" not in done.stdout
     assert re.search(r"foreign\.json: .*is missing", done.stdout)
     assert foreign.read_text() == "{}"
     foreign.unlink()
