@@ -20,7 +20,7 @@ from suite.graph.planner import DoesNotFit, MemoryPlan, plan_memory, plan_tee
 from suite.model import Defense, Deployment, LabelledImages, Victim
 from suite.models import TrainJob
 from suite.provenance import code_hash
-from suite.registry import PluginError
+from suite.registry import REGISTRY, Kind, PluginError
 from suite.spec import PluginSpec
 from suite.store import Key, Store
 from victims.task import build_model
@@ -102,8 +102,6 @@ def survey(
         PluginError: the defense cannot be put on this victim (a k beyond the model, for example).
         GraphError: the architecture has an operator that boards do not know.
     """
-    from suite.registry import REGISTRY, Kind
-
     module = REGISTRY.get(Kind.VICTIM, architecture).cls.__module__
     key = Key(
         "survey",
