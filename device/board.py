@@ -12,9 +12,23 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from device.wire import Clock
+
 
 class BoardError(RuntimeError):
     """A board that could not be built, started or reached, or that answered with an error; says what to do."""
+
+
+class BoardLost(BoardError):
+    """The agent, the TA, the line or the whole board is gone or hangs: after :meth:`Board.recover` it may work."""
+
+
+class SealedRefused(BoardError):
+    """The TA refused a sealed model; ``reason`` is the name of the ``enum lb_sealed_error`` without its prefix."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class TeeOutOfMemory(BoardError):
@@ -23,10 +37,11 @@ class TeeOutOfMemory(BoardError):
 
 @dataclass(frozen=True, slots=True)
 class DeploymentFiles:
-    """The two files of a deployment, in the format of ``ta/include/lb_model.h``.
+    """The two files of a deployment.
 
-    ``public`` is what normal-world storage holds; ``sealed`` is what only the secure world may open, or None when
-    nothing is hidden.
+    ``public`` is what normal-world storage holds (``ta/include/lb_model.h``). ``sealed`` is what only the secure world
+    may open, or None when nothing is hidden: either the model file itself, as it lies with the owner, which a session
+    seals to the device that it speaks with, or one sealed before (``ta/include/lb_sealed.h``).
     """
 
     public: Path
@@ -112,9 +127,11 @@ class Session(ABC):
 
 
 class Board(ABC):
-    """A kind of device, configured. ``name`` stands in cells and records."""
+    """A kind of device, configured. ``name`` stands in cells and records and is fit for a file's name."""
 
     name: str
+    clock: Clock = Clock.MONOTONIC
+    """What sessions are timed with."""
 
     @abstractmethod
     def fingerprint(self) -> str:
@@ -134,5 +151,17 @@ class Board(ABC):
 
         Raises:
             TeeOutOfMemory: the TA could not hold the sealed part.
+            SealedRefused: the TA refused it.
+            BoardLost: the board, the agent or the TA is gone, or does not answer in time.
             BoardError: anything else, by name.
         """
+
+    def recover(self) -> None:
+        """After :class:`BoardLost`: bring the board back, restarting what it takes. Does nothing by default.
+
+        Raises:
+            BoardError: it cannot be brought back.
+        """
+
+    def close(self) -> None:
+        """Stop what :meth:`open` started for this run and nobody else uses. Does nothing by default."""

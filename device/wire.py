@@ -6,7 +6,7 @@ import struct
 from enum import IntEnum
 
 FRAME_MAGIC = 0x3146424C
-FRAME_VERSION = 1
+FRAME_VERSION = 2
 FRAME_MAX_BYTES = 64 << 20
 FRAME_ANSWER = 0x8000
 FRAME_ERROR = 0xFFFF
@@ -23,6 +23,7 @@ class FrameType(IntEnum):
     TIME = 5
     STATS = 6
     QUIT = 7
+    DEVICE_KEY = 8
 
 
 class AgentErrorCode(IntEnum):
@@ -36,27 +37,26 @@ class AgentErrorCode(IntEnum):
     TEE_DEAD = 6
     TEE = 7
     SEALED = 8
+    REFUSED = 9
+
+
+class Clock(IntEnum):
+    """``enum lb_clock``: what a session's times are taken with."""
+
+    MONOTONIC = 1
+    PROCESS_CPU = 2
 
 
 FRAME = struct.Struct("<IHHII")  # magic, version, type, request, bytes
 FAILURE = struct.Struct("<II")  # code, detail; then the text
 HELLO = struct.Struct("<IIII")  # protocol_version, model_version, frame_max_bytes, pid
-LOAD = struct.Struct("<II")  # public_bytes, has_sealed
+LOAD = struct.Struct("<II")  # public_bytes, sealed_bytes
 LOADED = struct.Struct("<I4IIII")  # input_rank, input_dims, n_classes, policy, n_crossings
 CROSSING = struct.Struct("<IIII4I")  # step, from_tee, index, rank, dims
 INFER = struct.Struct("<II")  # n_images, boundary
 RESULT = struct.Struct("<II")  # output_bytes, boundary_bytes
-TIME = struct.Struct("<II")  # rounds, noops
+TIME = struct.Struct("<IIII")  # rounds, noops, clock, reserved
 STATS = struct.Struct("<6Q")  # switches, to, from, ree, tee peak, tee limit
 
 POLICY_LABEL = 4
 """``LB_POLICY_LABEL`` of ``ta/include/lb_model.h``: answers are one uint32 each."""
-
-MODEL_HEADER_BYTES = 128
-"""``sizeof(struct lb_model_header)``."""
-
-MODEL_ID = slice(72, 88)
-"""Where ``model_id`` lies in a model file."""
-
-OBJECT_PREFIX = b"model-"
-"""``LEAKBOARD_OBJECT_PREFIX``: before the model id in the name of a sealed model in secure storage."""

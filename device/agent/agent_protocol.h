@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 #define LB_FRAME_MAGIC 0x3146424Cu /* "LBF1" */
-#define LB_FRAME_VERSION 1u
+#define LB_FRAME_VERSION 2u
 #define LB_FRAME_MAX_BYTES 67108864u /* of a body, in either direction */
 #define LB_FRAME_ANSWER 0x8000u
 #define LB_FRAME_ERROR 0xFFFFu
@@ -20,11 +20,12 @@
 enum lb_frame_type {
 	LB_FRAME_HELLO = 1,     /* () -> lb_hello */
 	LB_FRAME_LOAD = 2,      /* lb_load -> (); a deployment that was loaded before is dropped */
-	LB_FRAME_LOAD_DATA = 3, /* the public file's next bytes -> (), after the last ones lb_loaded, lb_crossing[] */
+	LB_FRAME_LOAD_DATA = 3, /* next bytes of public file, then sealed -> (), after the last lb_loaded, lb_crossing[] */
 	LB_FRAME_INFER = 4,     /* lb_infer, images -> one answer an image: lb_result, output, boundary tensors */
 	LB_FRAME_TIME = 5,      /* lb_time, one image -> lb_time, uint64 total_ns[], invoke_ns[], noop_ns[] */
 	LB_FRAME_STATS = 6,     /* () -> lb_stats */
 	LB_FRAME_QUIT = 7,      /* () -> (), then the agent exits */
+	LB_FRAME_DEVICE_KEY = 8, /* () -> LB_SEALED_KEY_BYTES: the TA's public key (lb_sealed.h) */
 };
 
 enum lb_agent_error {
@@ -35,7 +36,8 @@ enum lb_agent_error {
 	LB_AGENT_TEE_MEMORY = 5, /* the secure world is */
 	LB_AGENT_TEE_DEAD = 6,   /* the secure world is gone */
 	LB_AGENT_TEE = 7,        /* any other refusal of the secure world; detail: its TEEC_Result */
-	LB_AGENT_SEALED = 8,     /* the sealed file is missing, wrong or another deployment's; detail: enum lb_error */
+	LB_AGENT_SEALED = 8,     /* the model inside the sealed file is wrong or another deployment's; detail: enum lb_error */
+	LB_AGENT_REFUSED = 9,    /* the TA refused the sealed file; detail: enum lb_sealed_error */
 };
 
 struct lb_frame {
@@ -61,7 +63,7 @@ struct lb_hello {
 
 struct lb_load {
 	uint32_t public_bytes;
-	uint32_t has_sealed; /* 1: the secure world holds a sealed file of the same model id */
+	uint32_t sealed_bytes; /* 0: nothing is hidden */
 };
 
 struct lb_loaded {
@@ -91,9 +93,16 @@ struct lb_result {
 	uint32_t boundary_bytes;
 };
 
+enum lb_clock {
+	LB_CLOCK_MONOTONIC = 1,
+	LB_CLOCK_PROCESS_CPU = 2, /* of the agent, its time in the secure world included */
+};
+
 struct lb_time {
 	uint32_t rounds; /* 1 .. LB_MAX_ROUNDS */
 	uint32_t noops;  /* 0 .. LB_MAX_ROUNDS; answered with 0 when nothing is sealed */
+	uint32_t clock;  /* enum lb_clock */
+	uint32_t reserved; /* 0 */
 };
 
 struct lb_stats {

@@ -16,14 +16,15 @@ enum leakboard_command {
 	/* No parameters. Does nothing: what remains is the cost of a world switch. */
 	LEAKBOARD_CMD_NOOP = 0,
 	/*
-	 * Opens the sealed model of that id and allocates all memory it will ever use. A model that was open before is
-	 * closed first.
+	 * Checks the loaded model file and allocates all memory it will ever use. Needs BEGIN_MODEL and every chunk before.
 	 *   p0 VALUE_INPUT   a, b: words 0 and 1 of the model id
 	 *   p1 VALUE_INPUT   a, b: words 2 and 3
 	 *   p2 VALUE_OUTPUT  a: segments, b: enum lb_policy that the TA applies, 0 when the answer is made elsewhere
-	 *   p3 VALUE_OUTPUT  a: enum lb_error when the result is TEE_ERROR_BAD_FORMAT, b: index of what is at fault
-	 * ITEM_NOT_FOUND: no such model is provisioned. BAD_FORMAT: it is not a sealed model, or has another id.
-	 * OUT_OF_MEMORY: the TA's heap cannot hold it; nothing stays allocated.
+	 *   p3 VALUE_OUTPUT  with BAD_FORMAT  a: enum lb_error, b: index of what is at fault
+	 *                    with SECURITY    a: enum lb_sealed_error, b: 0
+	 * BAD_STATE: nothing is being loaded. SECURITY: chunks are missing, or the model is another one than was asked for.
+	 * BAD_FORMAT: the file inside is not a TEE's model file. OUT_OF_MEMORY: the TA's heap cannot hold it. After any of
+	 * these but BAD_PARAMETERS nothing stays allocated.
 	 */
 	LEAKBOARD_CMD_OPEN_MODEL = 1,
 	/*
@@ -43,11 +44,32 @@ enum leakboard_command {
 	LEAKBOARD_CMD_STATS = 3,
 	/* No parameters. Wipes and frees the model; BAD_STATE when none is open. */
 	LEAKBOARD_CMD_CLOSE_MODEL = 4,
+	/*
+	 * The device's public key; the pair is made at the first call and kept in secure storage.
+	 *   p0 MEMREF_OUTPUT  LB_SEALED_KEY_BYTES: X || Y. SHORT_BUFFER: too small, its size says what is needed.
+	 */
+	LEAKBOARD_CMD_DEVICE_KEY = 5,
+	/*
+	 * Begins to load a sealed model (lb_sealed.h). One that was open or half loaded before is closed first.
+	 *   p0 MEMREF_INPUT  struct lb_sealed_header, exactly
+	 *   p1 VALUE_OUTPUT  a: enum lb_sealed_error with SECURITY, b: with LB_SEALED_ERROR_OLDER the version that was opened
+	 * OUT_OF_MEMORY: the heap cannot hold the model file.
+	 */
+	LEAKBOARD_CMD_BEGIN_MODEL = 6,
+	/*
+	 * Takes the next chunk; the first wrong one ends the loading, and everything that was loaded is wiped.
+	 *   p0 MEMREF_INPUT  struct lb_sealed_chunk, ciphertext, tag, exactly
+	 *   p1 VALUE_OUTPUT  a: enum lb_sealed_error with SECURITY, b: index of the chunk that was expected
+	 * BAD_STATE: nothing is being loaded.
+	 */
+	LEAKBOARD_CMD_LOAD_CHUNK = 7,
 };
 
-/* The id in secure storage under which a sealed model is provisioned: these 6 bytes, then the 16 of the model id. */
-#define LEAKBOARD_OBJECT_PREFIX "model-"
-#define LEAKBOARD_OBJECT_PREFIX_BYTES 6u
+/* Ids in secure storage. The version of a model: these 8 bytes, then the 16 of the model id. */
+#define LEAKBOARD_DEVICE_KEY_OBJECT "device-key"
+#define LEAKBOARD_DEVICE_KEY_OBJECT_BYTES 10u
+#define LEAKBOARD_VERSION_PREFIX "version-"
+#define LEAKBOARD_VERSION_PREFIX_BYTES 8u
 #define LEAKBOARD_MODEL_ID_BYTES 16u
 
 #endif
