@@ -55,7 +55,7 @@ class TrainJob:
             recipe=recipe,
             epochs=recipe.epochs(self.profile.epochs),
             seed=1_000_000 * self.seed + self.index + 1,
-            precision=choose_precision(self.architecture, material.dataset.input_shape),
+            precision=choose_precision(),
         )
 
     def split(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

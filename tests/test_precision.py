@@ -1,81 +1,45 @@
-"""The choice of a training precision: measured once, remembered, never flipping."""
+"""The choice of a training precision: the same in every run, unless somebody asks for another."""
 
 from __future__ import annotations
-
-import json
 
 import pytest
 import torch
 
 from victims import precision
+from victims.precision import PRECISION_ENV, choose_precision
 
 
 @pytest.fixture(autouse=True)
 def on_the_cpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.delenv(PRECISION_ENV, raising=False)
 
 
-@pytest.fixture
-def bf16_machine(tmp_path, monkeypatch):
-    """A CPU with bf16 instructions where bf16 takes ``seconds["bf16"]`` a step; records what was measured."""
-    seconds, measured = {"fp32": 2.0, "bf16": 1.0}, []
-
-    def measure(architecture, input_shape, kind):
-        measured.append((architecture, kind))
-        return seconds[kind]
-
-    monkeypatch.setenv("LEAKBOARD_CACHE", str(tmp_path))
-    monkeypatch.setattr(precision, "cpu_flags", lambda: frozenset({"avx2", "avx512_bf16"}))
-    monkeypatch.setattr(precision, "cpu_model", lambda: "test CPU")
-    monkeypatch.setattr(precision, "measure", measure)
-    return seconds, measured
+@pytest.mark.parametrize("flags", [{"avx2"}, {"avx2", "avx512_bf16", "amx_bf16"}])
+def test_a_cpu_trains_in_fp32_whatever_it_could(monkeypatch, flags):
+    monkeypatch.setattr(precision, "cpu_flags", lambda: frozenset(flags))
+    assert choose_precision() == "fp32"
 
 
-def test_precision_is_measured_once_and_never_flips(bf16_machine):
-    seconds, measured = bf16_machine
-    assert precision.choose_precision("vgg7", (3, 32, 32)) == "bf16"
-    seconds["bf16"] = 9.0
-    assert precision.choose_precision("vgg7", (3, 32, 32)) == "bf16"
-    assert len(measured) == 2
-    assert precision.choose_precision("vgg7", (1, 28, 28)) == "fp32"
-    assert precision.choose_precision("alexnet", (3, 32, 32)) == "fp32"
-
-
-def test_precision_is_measured_anew_for_another_cpu_or_torch(bf16_machine, monkeypatch):
-    _, measured = bf16_machine
-    precision.choose_precision("vgg7", (3, 32, 32))
-    monkeypatch.setattr(precision, "cpu_model", lambda: "another CPU")
-    precision.choose_precision("vgg7", (3, 32, 32))
-    monkeypatch.setattr(torch, "__version__", "99.0")
-    precision.choose_precision("vgg7", (3, 32, 32))
-    assert len(measured) == 6
-
-
-def test_precision_without_bf16_instructions_is_fp32_unmeasured(bf16_machine, monkeypatch):
-    _, measured = bf16_machine
+def test_bf16_is_there_for_the_asking_where_the_cpu_has_it(monkeypatch):
+    monkeypatch.setenv(PRECISION_ENV, "bf16")
+    monkeypatch.setattr(precision, "cpu_flags", lambda: frozenset({"amx_bf16"}))
+    assert choose_precision() == "bf16"
     monkeypatch.setattr(precision, "cpu_flags", lambda: frozenset({"avx2"}))
-    assert precision.choose_precision("vgg7", (3, 32, 32)) == "fp32"
-    assert not measured
+    with pytest.raises(ValueError, match="no bf16 instructions"):
+        choose_precision()
 
 
-def test_a_damaged_precision_note_is_named_and_replaced(bf16_machine, tmp_path):
-    precision.choose_precision("vgg7", (3, 32, 32))
-    (note,) = (tmp_path / "precision").glob("*.json")
-    note.write_text('{"precision": "fp')
-    with pytest.warns(UserWarning, match="is damaged: measuring anew"):
-        assert precision.choose_precision("vgg7", (3, 32, 32)) == "bf16"
-    assert json.loads(note.read_text())["precision"] == "bf16"
+def test_an_unknown_precision_is_refused(monkeypatch):
+    monkeypatch.setenv(PRECISION_ENV, "fp8")
+    with pytest.raises(ValueError, match="use fp32 or bf16"):
+        choose_precision()
 
 
-def test_precision_that_cannot_be_remembered_is_fp32(bf16_machine, tmp_path, monkeypatch):
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("LEAKBOARD_CACHE", str(tmp_path / "file"))
-    with pytest.warns(UserWarning, match="set LEAKBOARD_CACHE"):
-        assert precision.choose_precision("vgg7", (3, 32, 32)) == "fp32"
-
-
-def test_a_step_can_be_measured_in_both_precisions_without_a_trace():
-    before = torch.get_rng_state()
-    assert precision.measure("vgg7", (1, 8, 8), "fp32") > 0
-    assert precision.measure("vgg7", (1, 8, 8), "bf16") > 0
-    assert torch.equal(torch.get_rng_state(), before)
+def test_a_gpu_uses_bf16_if_it_knows_it(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for knows, expected in ((True, "bf16"), (False, "fp32")):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda knows=knows: knows)
+        assert choose_precision() == expected
+    monkeypatch.setenv(PRECISION_ENV, "fp32")
+    assert choose_precision() == "fp32"
