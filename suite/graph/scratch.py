@@ -8,9 +8,10 @@ from suite.graph.wire import LANES, Layout, aligned
 
 # Of ta/kernels/conv2d.c.
 _CHUNK_PIXELS = 48
-_PIXELS = 6
-_TAP_BLOCK = 256
-_TAP_BYTES = 8
+_PANEL_FLOATS = 6144
+_STEP = 16
+_POSITION_BYTES = 16
+_RUN_BYTES = 8
 
 
 def scratch_bytes(graph: Graph, node: Node) -> int:
@@ -32,17 +33,21 @@ def _conv2d(graph: Graph, node: Node) -> int:
     out_channels, group_in, kernel_h, kernel_w = node.weights["weight"].shape
     _, out_h, out_w = graph.shapes[node.output]
     taps = group_in * kernel_h * kernel_w
-    band_rows = min(out_h, -(-_CHUNK_PIXELS // out_w))
+    width = -(-min(_CHUNK_PIXELS, out_h * out_w) // 4) * 4
+    pass_taps = min(taps, _PANEL_FLOATS // width)
+    panel = 4 * (pass_taps * width + _STEP)
     band = 0
     if a["pad_h"] or a["pad_w"]:
-        band_h = _span(band_rows, a["stride_h"], kernel_h, a["dilation_h"])
+        rows = min(out_h, (_CHUNK_PIXELS - 2) // out_w + 2)
+        band_h = _span(rows, a["stride_h"], kernel_h, a["dilation_h"])
         band_w = _span(out_w, a["stride_w"], kernel_w, a["dilation_w"])
-        band = 4 * group_in * band_h * band_w
+        band = 4 * (band_h * band_w + _STEP)
     partial = 0
-    if taps > _TAP_BLOCK and min(_CHUNK_PIXELS, band_rows * out_w) > _PIXELS:
+    if taps > pass_taps:
         blocks = -(-(out_channels // a["groups"]) // LANES)
-        partial = blocks * _CHUNK_PIXELS * 4 * LANES
-    return aligned(taps * _TAP_BYTES) + aligned(band) + aligned(partial)
+        partial = blocks * width * 4 * LANES
+    parts = (_POSITION_BYTES * kernel_h * kernel_w, _RUN_BYTES * pass_taps, panel, band, partial)
+    return sum(aligned(part) for part in parts)
 
 
 def _depthwise(graph: Graph, node: Node) -> int:

@@ -7,11 +7,18 @@
 #include "lb_kernels.h"
 #include "lb_vector.h"
 
+#define MOST 4u /* vectors of pixels at once */
+
 struct plan {
 	size_t rows, columns; /* of the padded channel that windows touch */
 	size_t phase_width;   /* columns of one phase, with slack for the last eight lanes */
 	size_t bytes;
 };
+
+static size_t min_size(size_t a, size_t b)
+{
+	return a < b ? a : b;
+}
 
 static int make_plan(const struct lb_conv2d *conv, struct plan *plan)
 {
@@ -46,11 +53,69 @@ static void copy_channel(const struct lb_conv2d *conv, const struct plan *plan, 
 		if (y < conv->pad_h || y - conv->pad_h >= conv->in_h)
 			continue;
 		row = in + (y - conv->pad_h) * conv->in_w;
-		for (size_t phase = 0; phase < conv->stride_w; phase++)
-			for (size_t x = phase, i = phase * plan->phase_width; x < plan->columns;
-			     x += conv->stride_w, i++)
-				if (x >= conv->pad_w && x - conv->pad_w < conv->in_w)
-					copy[i] = row[x - conv->pad_w];
+		for (size_t phase = 0; phase < conv->stride_w; phase++) {
+			/* Columns phase + i * stride that lie on the input: i from `first` to `end`. */
+			size_t first =
+				phase < conv->pad_w ? (conv->pad_w - phase + conv->stride_w - 1u) / conv->stride_w : 0u;
+			size_t end = min_size(plan->columns, (size_t)conv->pad_w + conv->in_w);
+			float *to = copy + phase * plan->phase_width;
+
+			end = end > phase ? (end - phase + conv->stride_w - 1u) / conv->stride_w : 0u;
+			for (size_t i = first; i < end; i++)
+				to[i] = row[i * conv->stride_w + phase - conv->pad_w];
+		}
+	}
+}
+
+struct pixels {
+	const float *copy; /* the first input row of these pixels, from the first one's on */
+	const float *weight;
+	float bias;
+	float *out;
+	size_t valid;
+};
+
+/* Up to 8 * n pixels of a row; `n` is a constant at every call, so that the sums are registers. */
+LB_INLINE void run_pixels(const struct lb_conv2d *conv, const struct plan *plan, const struct pixels *pixels,
+			  const size_t n)
+{
+	/* From one tap of a filter row to the next; from one row of the filter to the next. */
+	const size_t columns = conv->dilation_w / conv->stride_w, phases = conv->dilation_w % conv->stride_w;
+	const size_t down = plan->phase_width * conv->stride_w * conv->dilation_h;
+	const float *weight = pixels->weight;
+	lb_v8 sum[MOST];
+
+	LB_UNROLL for (size_t i = 0; i < n; i++)
+		sum[i] = LB_SPLAT8(pixels->bias);
+	for (size_t kh = 0; kh < conv->kernel_h; kh++) {
+		const float *row = pixels->copy + kh * down; /* the tap's first column within its phase */
+		size_t phase = 0;
+
+		for (size_t kw = 0; kw < conv->kernel_w; kw++) {
+			const float *at = row + phase * plan->phase_width, tap = *weight++;
+
+			LB_UNROLL for (size_t i = 0; i < n; i++)
+				LB_FMA8(sum[i], LB_LOAD8(at + i * LB_V), tap);
+			row += columns;
+			phase += phases;
+			if (phase >= conv->stride_w) {
+				phase -= conv->stride_w;
+				row++;
+			}
+		}
+	}
+	LB_UNROLL for (size_t i = 0; i < n; i++) {
+		float lanes[LB_V], *out = pixels->out + i * LB_V;
+		const size_t valid = min_size(pixels->valid - i * LB_V, LB_V);
+
+		LB_ACTIVATE8(sum[i], conv->activation);
+		if (valid == LB_V) {
+			LB_STORE8(out, sum[i]);
+			continue;
+		}
+		LB_STORE8(lanes, sum[i]);
+		for (size_t x = 0; x < valid; x++)
+			out[x] = lanes[x];
 	}
 }
 
@@ -67,29 +132,25 @@ void lb_conv2d_depthwise(const struct lb_conv2d *conv, const float *in, const fl
 	for (size_t c = 0; c < conv->out_c; c++, weight += (size_t)conv->kernel_h * conv->kernel_w) {
 		if (c % multiplier == 0)
 			copy_channel(conv, &plan, in + c / multiplier * conv->in_h * conv->in_w, copy);
-		for (size_t oh = 0; oh < conv->out_h; oh++)
-			for (size_t ow = 0; ow < conv->out_w; ow += LB_V) {
-				lb_v8 sum = LB_SPLAT8(bias[c]);
-				size_t valid = conv->out_w - ow;
+		for (size_t oh = 0; oh < conv->out_h; oh++, out += conv->out_w)
+			for (size_t ow = 0, left; ow < conv->out_w; ow += MOST * LB_V) {
+				const struct pixels pixels = {
+					.copy = copy + oh * conv->stride_h * row_floats + ow,
+					.weight = weight,
+					.bias = bias[c],
+					.out = out + ow,
+					.valid = min_size(conv->out_w - ow, MOST * LB_V),
+				};
 
-				for (size_t kh = 0; kh < conv->kernel_h; kh++) {
-					const float *row =
-						copy + (oh * conv->stride_h + kh * conv->dilation_h) * row_floats;
-
-					for (size_t kw = 0; kw < conv->kernel_w; kw++) {
-						size_t x = kw * conv->dilation_w;
-						const float *at = row + x % conv->stride_w * plan.phase_width +
-								  x / conv->stride_w + ow;
-
-						sum += LB_LOAD8(at) * weight[kh * conv->kernel_w + kw];
-					}
-				}
-				LB_ACTIVATE8(sum, conv->activation);
-				if (valid >= LB_V)
-					LB_STORE8(out, sum);
+				left = (pixels.valid + LB_V - 1u) / LB_V;
+				if (left == 1u)
+					run_pixels(conv, &plan, &pixels, 1);
+				else if (left == 2u)
+					run_pixels(conv, &plan, &pixels, 2);
+				else if (left == 3u)
+					run_pixels(conv, &plan, &pixels, 3);
 				else
-					__builtin_memcpy(out, &sum, valid * sizeof(float));
-				out += valid < LB_V ? valid : LB_V;
+					run_pixels(conv, &plan, &pixels, MOST);
 			}
 	}
 }
