@@ -83,7 +83,7 @@ class SessionStats:
     ``switches_per_query``: TEE calls for one query. ``bytes_to_tee`` and ``bytes_from_tee``: per query.
     ``ree_bytes``: public file, arena and scratch in normal-world memory. ``tee_peak_bytes``: most memory the secure
     world held at once (heap, shared memory, stack and static data of the TA), 0 when nothing is hidden;
-    ``tee_limit_bytes``: what it was allowed.
+    ``tee_limit_bytes``: what it was allowed. ``shared_bytes``: memory that both worlds see while queries run.
     """
 
     switches_per_query: int
@@ -92,6 +92,7 @@ class SessionStats:
     ree_bytes: int
     tee_peak_bytes: int
     tee_limit_bytes: int
+    shared_bytes: int
 
 
 class Session(ABC):
@@ -132,6 +133,11 @@ class Board(ABC):
     name: str
     clock: Clock = Clock.MONOTONIC
     """What sessions are timed with."""
+    turns_a_session: int = 8
+    """Where a process's memory and threads come to lie moves its times by more than one query differs from the next, so
+    deployments that are timed are started anew after so many turns, and intervals are taken over the starts."""
+    most_turns: int | None = None
+    """More turns than that tell nothing new on this board; None where they always do."""
 
     @abstractmethod
     def fingerprint(self) -> str:
@@ -156,12 +162,20 @@ class Board(ABC):
             BoardError: anything else, by name.
         """
 
-    def recover(self) -> None:
+    def device_key(self) -> bytes:
+        """The public key to which models for this board are sealed, X || Y, 64 bytes; the TA makes it when first asked.
+
+        Raises:
+            BoardError: the board cannot tell.
+        """
+        raise BoardError(f"the board {self.name} does not tell its device key")
+
+    def recover(self) -> None:  # noqa: B027  (most boards have nothing to bring back)
         """After :class:`BoardLost`: bring the board back, restarting what it takes. Does nothing by default.
 
         Raises:
             BoardError: it cannot be brought back.
         """
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  (likewise)
         """Stop what :meth:`open` started for this run and nobody else uses. Does nothing by default."""

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from device import wire
-from device.board import Answer, BoardError, Session, SessionStats, Timings
+from device.board import Answer, BoardError, DeploymentFiles, Session, SessionStats, Timings
 from device.connection import Connection
-from device.wire import FrameType
+from device.sealing import KEY_BYTES, MODEL_HEADER_BYTES, is_sealed, seal
+from device.wire import Clock, FrameType
 
 BATCH_BYTES = 1 << 20
 """Images go out in frames of about this size, and files in pieces of it."""
@@ -20,17 +21,31 @@ BATCH_BYTES = 1 << 20
 class AgentSession(Session):
     """A deployment loaded into an agent."""
 
-    def __init__(self, connection: Connection, public: Path, has_sealed: bool, tee_limit_bytes: int) -> None:
-        """Send the public file; the sealed one is the secure world's affair.
+    def __init__(
+        self,
+        connection: Connection,
+        files: DeploymentFiles,
+        tee_limit_bytes: int,
+        clock: Clock = Clock.MONOTONIC,
+    ) -> None:
+        """Send the files, the hidden one sealed to the device that answers, unless it is sealed already.
+
+        Args:
+            connection: to a fresh agent.
+            files: of the deployment.
+            tee_limit_bytes: what :meth:`stats` says where the agent does not know.
+            clock: what times are taken with.
 
         Raises:
             TeeOutOfMemory: the secure world cannot hold its part.
+            SealedRefused: the TA refused the sealed file.
             BoardError: the agent refused a file, or died.
         """
         self._connection = connection
         self._limit = tee_limit_bytes
+        self._clock = clock
         _greet(connection)
-        loaded = _load(connection, public, has_sealed)
+        loaded = _load(connection, files)
         rank, d0, d1, d2, d3, self._classes, self._policy, n_crossings = wire.LOADED.unpack_from(loaded)
         self._shape = (d0, d1, d2, d3)[:rank]
         self._crossings = [
@@ -65,14 +80,16 @@ class AgentSession(Session):
         if not 1 <= rounds <= wire.MAX_ROUNDS or not 0 <= noops <= wire.MAX_ROUNDS:
             raise BoardError(f"{rounds} rounds and {noops} empty calls: 1 (0) to {wire.MAX_ROUNDS} are allowed")
         data = self._checked(image, self._shape)
-        answer = self._connection.ask(FrameType.TIME, wire.TIME.pack(rounds, noops), data.reshape(-1).data.cast("B"))
-        rounds, _ = wire.TIME.unpack_from(answer)
+        head = wire.TIME.pack(rounds, noops, self._clock, 0)
+        patience = 1 + rounds / 100  # one answer, after all of them
+        answer = self._connection.ask(FrameType.TIME, head, data.reshape(-1).data.cast("B"), patience=patience)
+        rounds, *_ = wire.TIME.unpack_from(answer)
         times = np.frombuffer(answer, "<u8", offset=wire.TIME.size).astype(np.int64)
         return Timings(times[:rounds], times[rounds : 2 * rounds], times[2 * rounds :])
 
     def stats(self) -> SessionStats:  # noqa: D102  (see Session)
-        switches, to, back, ree, peak, limit = wire.STATS.unpack(self._connection.ask(FrameType.STATS))
-        return SessionStats(switches, to, back, ree, peak, limit or self._limit)
+        switches, to, back, ree, peak, limit, shared = wire.STATS.unpack(self._connection.ask(FrameType.STATS))
+        return SessionStats(switches, to, back, ree, peak, limit or self._limit, shared)
 
     def close(self) -> None:  # noqa: D102  (see Session)
         self._connection.close()
@@ -105,14 +122,48 @@ def _greet(connection: Connection) -> None:
         raise BoardError(f"the agent speaks protocol {protocol}, this side {wire.FRAME_VERSION}: rebuild the agent")
 
 
-def _load(connection: Connection, public: Path, has_sealed: bool) -> bytes:
-    try:
-        data = memoryview(public.read_bytes())
-    except OSError as error:
-        raise BoardError(f"cannot read the public file {public}: {error.strerror}") from error
-    if not data or len(data) >= 2**32:
-        raise BoardError(f"the public file {public} has {len(data)} bytes: not a model file")
-    answer = connection.ask(FrameType.LOAD, wire.LOAD.pack(len(data), has_sealed))
+def ask_device_key(connection: Connection) -> bytes:
+    """The public key of the device behind a fresh agent, X || Y, 64 bytes.
+
+    Raises:
+        BoardError: the agent speaks another protocol, or its TEE cannot tell.
+    """
+    _greet(connection)
+    return _device_key(connection)
+
+
+def _device_key(connection: Connection) -> bytes:
+    key = connection.ask(FrameType.DEVICE_KEY)
+    if len(key) != KEY_BYTES:
+        raise BoardError(f"the agent's device key has {len(key)} bytes, expected {KEY_BYTES}")
+    return key
+
+
+def _load(connection: Connection, files: DeploymentFiles) -> bytes:
+    public = _read(files.public, "public")
+    sealed = b"" if files.sealed is None else _sealed(connection, files.sealed)
+    answer = connection.ask(FrameType.LOAD, wire.LOAD.pack(len(public), len(sealed)))
+    data = memoryview(public + sealed)
     for at in range(0, len(data), BATCH_BYTES):
         answer = connection.ask(FrameType.LOAD_DATA, data[at : at + BATCH_BYTES])
     return answer
+
+
+def _sealed(connection: Connection, file: Path) -> bytes:
+    """What of the hidden file leaves this side: nothing that another device than this could read."""
+    data = _read(file, "sealed")
+    if is_sealed(data):
+        return data
+    if len(data) < MODEL_HEADER_BYTES:
+        raise BoardError(f"the sealed file {file} has {len(data)} bytes: not a model file")
+    return seal(data, _device_key(connection))
+
+
+def _read(file: Path, what: str) -> bytes:
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise BoardError(f"cannot read the {what} file {file}: {error.strerror}") from error
+    if not data or len(data) >= 2**32:
+        raise BoardError(f"the {what} file {file} has {len(data)} bytes: not a model file")
+    return data

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from device import wire
 from device.board import Board, BoardError, DeploymentFiles, Session
 from device.build import Build, build, cpu
-from device.client import AgentSession, Connection
+from device.client import AgentSession, ask_device_key
+from device.connection import Connection
 
 DEFAULT_TEE_LIMIT_BYTES = 16 << 20
 
@@ -21,17 +22,36 @@ DEFAULT_TEE_LIMIT_BYTES = 16 << 20
 class EmulatedBoard(Board):
     """The machine at hand as a board: no hardware, fast, with a TEE memory limit that is enforced.
 
-    ``tee_limit_bytes`` bounds heap, mapped shared memory, stack and static data of the TA together.
-    ``sanitize`` builds everything with ASan and UBSan: for tests.
+    It protects nothing: its secure storage, the device's private key included, is a folder in the clear.
     """
 
     name = "emulated"
 
-    def __init__(self, tee_limit_bytes: int = DEFAULT_TEE_LIMIT_BYTES, *, sanitize: bool = False) -> None:
+    def __init__(
+        self,
+        tee_limit_bytes: int = DEFAULT_TEE_LIMIT_BYTES,
+        *,
+        sanitize: bool = False,
+        storage: Path | None = None,
+    ) -> None:
+        """Nothing is built or started yet.
+
+        Args:
+            tee_limit_bytes: bounds heap, mapped shared memory, stack and static data of the TA together.
+            sanitize: builds everything with ASan and UBSan: for tests.
+            storage: a folder for the TEE's secure storage, which is kept: the board is then always the same device. By
+                default every session is a device of its own, whose storage is gone when it is open.
+
+        Raises:
+            BoardError: the limit is no positive number, or ``storage`` is no folder.
+        """
         if tee_limit_bytes < 1:
             raise BoardError(f"a TEE memory limit of {tee_limit_bytes} bytes")
+        if storage is not None and not storage.is_dir():
+            raise BoardError(f"the folder {storage} for secure storage does not exist")
         self._limit = tee_limit_bytes
         self._sanitize = sanitize
+        self._storage = storage
 
     def fingerprint(self) -> str:  # noqa: D102  (see Board)
         return hashlib.sha256(f"{self.name}:{self._build().key}:{self._limit}".encode()).hexdigest()
@@ -40,6 +60,7 @@ class EmulatedBoard(Board):
         made = self._build()
         return {
             "board": self.name,
+            "mode": "wall time of this machine",
             "compiler": made.compiler,
             "flags": " ".join(made.flags),
             "cpu": cpu()[0],
@@ -51,20 +72,32 @@ class EmulatedBoard(Board):
         return self._limit
 
     def open(self, files: DeploymentFiles) -> Session:  # noqa: D102  (see Board)
+        with self._connected() as connection:
+            return AgentSession(connection, files, self._limit, self.clock)
+
+    def device_key(self) -> bytes:  # noqa: D102  (see Board)
+        with self._connected() as connection:
+            try:
+                return ask_device_key(connection)
+            finally:
+                connection.close()
+
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[Connection]:
+        """An agent with secure storage, which is closed if the block fails."""
         made = self._build()
-        storage = tempfile.mkdtemp(prefix="leakboard-tee-")
+        storage = str(self._storage) if self._storage else tempfile.mkdtemp(prefix="leakboard-tee-")
         try:
-            if files.sealed is not None:
-                provision(files.sealed, Path(storage))
             connection = self._start(made, storage)
             try:
-                return AgentSession(connection, files.public, files.sealed is not None, self._limit)
+                yield connection
             except BaseException:
                 connection.close()
                 raise
         finally:
-            # The TA has read the model into its own memory, or never will.
-            shutil.rmtree(storage, ignore_errors=True)
+            # The TA has the model in its own memory, or never will, and its key is of no use any more.
+            if self._storage is None:
+                shutil.rmtree(storage, ignore_errors=True)
 
     def _build(self) -> Build:
         return build(sanitize=self._sanitize)
@@ -89,19 +122,3 @@ class EmulatedBoard(Board):
         finally:
             os.close(config)
         return Connection(process, stderr)
-
-
-def provision(sealed: Path, storage: Path) -> None:
-    """Put a sealed file into secure storage, as the TA looks for it (``ta/include/leakboard_ta.h``).
-
-    Raises:
-        BoardError: the file cannot be read, or is too short to be a model.
-    """
-    try:
-        with sealed.open("rb") as file:
-            header = file.read(wire.MODEL_HEADER_BYTES)
-        if len(header) < wire.MODEL_HEADER_BYTES:
-            raise BoardError(f"the sealed file {sealed} has {len(header)} bytes: not a model file")
-        shutil.copyfile(sealed, storage / (wire.OBJECT_PREFIX + header[wire.MODEL_ID]).hex())
-    except OSError as error:
-        raise BoardError(f"cannot provision the sealed file {sealed}: {error.strerror}") from error

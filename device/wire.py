@@ -40,6 +40,24 @@ class AgentErrorCode(IntEnum):
     REFUSED = 9
 
 
+class SealedError(IntEnum):
+    """``enum lb_sealed_error``: why the TA refused a sealed model."""
+
+    HEADER = 1
+    FORMAT = 2
+    WRONG_DEVICE = 3
+    KEY = 4
+    OLDER = 5
+    CHUNK = 6
+    FOREIGN_CHUNK = 7
+    OLDER_CHUNK = 8
+    REORDERED = 9
+    AUTHENTICATION = 10
+    TRUNCATED = 11
+    SURPLUS = 12
+    MODEL_ID = 13
+
+
 class Clock(IntEnum):
     """``enum lb_clock``: what a session's times are taken with."""
 
@@ -56,7 +74,7 @@ CROSSING = struct.Struct("<IIII4I")  # step, from_tee, index, rank, dims
 INFER = struct.Struct("<II")  # n_images, boundary
 RESULT = struct.Struct("<II")  # output_bytes, boundary_bytes
 TIME = struct.Struct("<IIII")  # rounds, noops, clock, reserved
-STATS = struct.Struct("<6Q")  # switches, to, from, ree, tee peak, tee limit
+STATS = struct.Struct("<7Q")  # switches, to, from, ree, tee peak, tee limit, shared
 
 POLICY_LABEL = 4
 """``LB_POLICY_LABEL`` of ``ta/include/lb_model.h``: answers are one uint32 each."""

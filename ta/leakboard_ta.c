@@ -1,11 +1,13 @@
 /* The Trusted Application: entry points and commands. What they take and give is in include/leakboard_ta.h. */
 #include <tee_internal_api.h>
 
+#include "device_key.h"
 #include "leakboard_ta.h"
 #include "model_store.h"
 #include "user_ta_header_defines.h"
 
 struct session {
+	struct lb_loading loading;
 	struct lb_held_model held;
 	int is_open;
 	uint32_t next; /* the segment that may run */
@@ -14,33 +16,91 @@ struct session {
 
 #define NO_PARAMETERS                                                                                                  \
 	TEE_PARAM_TYPES(TEE_PARAM_TYPE_NONE, TEE_PARAM_TYPE_NONE, TEE_PARAM_TYPE_NONE, TEE_PARAM_TYPE_NONE)
+#define LOAD_PARAMETERS                                                                                                \
+	TEE_PARAM_TYPES(TEE_PARAM_TYPE_MEMREF_INPUT, TEE_PARAM_TYPE_VALUE_OUTPUT, TEE_PARAM_TYPE_NONE,                 \
+			TEE_PARAM_TYPE_NONE)
 
 static void close_model(struct session *session)
 {
+	lb_loading_drop(&session->loading);
 	lb_held_model_close(&session->held);
 	session->is_open = 0;
 	session->next = 0;
 	session->runs = 0;
 }
 
+static TEE_Result device_key(uint32_t types, TEE_Param params[4])
+{
+	uint8_t key[LB_SEALED_KEY_BYTES];
+	TEE_ObjectHandle pair;
+	TEE_Result result;
+
+	if (types != TEE_PARAM_TYPES(TEE_PARAM_TYPE_MEMREF_OUTPUT, TEE_PARAM_TYPE_NONE, TEE_PARAM_TYPE_NONE,
+				     TEE_PARAM_TYPE_NONE))
+		return TEE_ERROR_BAD_PARAMETERS;
+	if (params[0].memref.size < sizeof(key) || !params[0].memref.buffer) {
+		params[0].memref.size = sizeof(key);
+		return TEE_ERROR_SHORT_BUFFER;
+	}
+	result = lb_device_key_open(&pair, key);
+	if (result)
+		return result;
+	TEE_CloseObject(pair);
+	TEE_MemMove(params[0].memref.buffer, key, sizeof(key));
+	params[0].memref.size = sizeof(key);
+	return TEE_SUCCESS;
+}
+
+static TEE_Result begin_model(struct session *session, uint32_t types, TEE_Param params[4])
+{
+	enum lb_sealed_error error = LB_SEALED_OK;
+	uint32_t opened = 0;
+	TEE_Result result;
+
+	if (types != LOAD_PARAMETERS || !params[0].memref.buffer)
+		return TEE_ERROR_BAD_PARAMETERS;
+	close_model(session);
+	result = lb_loading_begin(&session->loading, params[0].memref.buffer, params[0].memref.size, &error, &opened);
+	params[1].value.a = (uint32_t)error;
+	params[1].value.b = opened;
+	return result;
+}
+
+static TEE_Result load_chunk(struct session *session, uint32_t types, TEE_Param params[4])
+{
+	enum lb_sealed_error error = LB_SEALED_OK;
+	uint32_t expected = session->loading.next;
+	TEE_Result result;
+
+	if (types != LOAD_PARAMETERS || !params[0].memref.buffer)
+		return TEE_ERROR_BAD_PARAMETERS;
+	if (!session->loading.is_active)
+		return TEE_ERROR_BAD_STATE;
+	result = lb_loading_add(&session->loading, params[0].memref.buffer, params[0].memref.size, &error);
+	params[1].value.a = (uint32_t)error;
+	params[1].value.b = expected;
+	return result;
+}
+
 static TEE_Result open_model(struct session *session, uint32_t types, TEE_Param params[4])
 {
-	uint32_t id[4], fault_index = 0;
-	enum lb_error fault = LB_OK;
+	struct lb_fault fault;
+	uint32_t id[4];
 	TEE_Result result;
 
 	if (types != TEE_PARAM_TYPES(TEE_PARAM_TYPE_VALUE_INPUT, TEE_PARAM_TYPE_VALUE_INPUT,
 				     TEE_PARAM_TYPE_VALUE_OUTPUT, TEE_PARAM_TYPE_VALUE_OUTPUT))
 		return TEE_ERROR_BAD_PARAMETERS;
+	if (!session->loading.is_active)
+		return TEE_ERROR_BAD_STATE;
 	id[0] = params[0].value.a;
 	id[1] = params[0].value.b;
 	id[2] = params[1].value.a;
 	id[3] = params[1].value.b;
-	close_model(session);
-	result = lb_held_model_open(&session->held, id, &fault, &fault_index);
+	result = lb_held_model_open(&session->held, &session->loading, id, &fault);
 	params[2].value.a = params[2].value.b = 0;
-	params[3].value.a = (uint32_t)fault;
-	params[3].value.b = fault_index;
+	params[3].value.a = fault.sealed ? (uint32_t)fault.sealed : (uint32_t)fault.model;
+	params[3].value.b = fault.index;
 	if (result)
 		return result;
 	session->is_open = 1;
@@ -163,10 +223,13 @@ TEE_Result TA_InvokeCommandEntryPoint(void *context, uint32_t command, uint32_t 
 	case LEAKBOARD_CMD_CLOSE_MODEL:
 		if (types != NO_PARAMETERS)
 			return TEE_ERROR_BAD_PARAMETERS;
-		if (!session->is_open)
+		if (!session->is_open && !session->loading.is_active)
 			return TEE_ERROR_BAD_STATE;
 		close_model(session);
 		return TEE_SUCCESS;
+	case LEAKBOARD_CMD_DEVICE_KEY: return device_key(types, params);
+	case LEAKBOARD_CMD_BEGIN_MODEL: return begin_model(session, types, params);
+	case LEAKBOARD_CMD_LOAD_CHUNK: return load_chunk(session, types, params);
 	default: return TEE_ERROR_NOT_SUPPORTED;
 	}
 }

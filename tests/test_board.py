@@ -147,11 +147,11 @@ def test_files_that_do_not_fit_are_named(tmp_path, damage):
     message = {
         "public": "public file is refused: not a model",
         "sealed": "sealed model is refused: a segment's world",
-        "other_id": "no sealed model of this public file's id",
+        "other_id": "the model inside is another one than was asked for",
         "no_sealed": "no sealed file was given",
         "too_much": "has no TEE segment",
         "swapped": "public file is refused: the header names a world",
-        "missing": "cannot provision the sealed file",
+        "missing": "cannot read the sealed file",
     }[damage]
     if damage == "public":
         files.public.write_bytes(b"x" * 300)
@@ -189,6 +189,7 @@ def test_a_dead_secure_world_is_reported_with_its_signal(tmp_path):
         (agent,) = agents() - before
         (world,) = children(agent)
         os.kill(world, signal.SIGSEGV)
+        assert gone(world)  # its other thread may answer until then
         with pytest.raises(BoardError, match="secure world died.*killed by signal 11"):
             session.infer(images(1))
         with pytest.raises(BoardError, match="secure world died"):
@@ -280,7 +281,7 @@ def test_the_session_holds_no_hidden_weight_on_this_side(tmp_path):
             if id(item) in seen or isinstance(item, type | str | int):
                 continue
             seen.add(id(item))
-            assert not isinstance(item, bytes | bytearray | np.ndarray), item
+            assert not isinstance(item, bytes | bytearray | np.ndarray) or not len(item), item
             assert item != files.sealed
             if isinstance(item, dict):
                 todo += [*item.values()]

@@ -7,34 +7,43 @@ from pathlib import Path
 import pytest
 from c_build import MODEL_ID, small_graph
 
-from device import wire
+from device import sealing, wire
 from device.build import build, build_program, part_sources
-from device.emulated import provision
+from device.emulated import EmulatedBoard
+from device.sealing import seal
+from suite.graph import planner
 from suite.graph.format import pack_sealed
 from suite.graph.partition import split
 from suite.policy import OutputPolicy
 
 
 @pytest.mark.parametrize("sanitize", [False, True], ids=["plain", "sanitized"])
-def test_hostile_parameters_are_refused(tmp_path, sanitize):
-    client = build_program(Path(__file__).parent / "c" / "hostile_client.c", ("client",), sanitize=sanitize)
+@pytest.mark.parametrize("client", ["hostile_client", "hostile_loading"])
+def test_hostile_parameters_are_refused(tmp_path, client, sanitize):
+    program = build_program(
+        Path(__file__).parent / "c" / f"{client}.c", ("client", "runtime", "kernels"), sanitize=sanitize
+    )
     segments = split(small_graph(), {"conv", "flat", "fc", "soft"})
-    sealed, storage, config = tmp_path / "sealed", tmp_path / "storage", tmp_path / "config"
-    sealed.write_bytes(pack_sealed(segments, OutputPolicy.parse("top1"), MODEL_ID))
+    file, newer = tmp_path / "model.lbs", tmp_path / "newer.lbs"
+    storage, config = tmp_path / "storage", tmp_path / "config"
     storage.mkdir()
-    provision(sealed, storage)
+    key = EmulatedBoard(sanitize=sanitize, storage=storage).device_key()
+    model = pack_sealed(segments, OutputPolicy.parse("top1"), MODEL_ID)
+    file.write_bytes(seal(model, key, chunk_bytes=1024))
+    newer.write_bytes(seal(model, key, version=1, chunk_bytes=1024))
     config.write_text(f"tee_limit_bytes={16 << 20}\nstorage={storage}\n")
-    with config.open("rb") as file:
+    sizes = [4 * 2 * 6 * 6, 4 * 3 * 6 * 6, 4 * 3 * 6 * 6]
+    arguments = [newer] if client == "hostile_loading" else map(str, sizes)
+    with config.open("rb") as opened:
         environment = {
             **os.environ,
-            "LEAKBOARD_EMU_CONFIG_FD": str(file.fileno()),
+            "LEAKBOARD_EMU_CONFIG_FD": str(opened.fileno()),
             "LEAKBOARD_EMU_SECURE_WORLD": str(build(sanitize=sanitize).secure_world),
         }
-        sizes = [4 * 2 * 6 * 6, 4 * 3 * 6 * 6, 4 * 3 * 6 * 6]
         done = subprocess.run(
-            [client, *map(str, sizes)],
+            [program, file, *arguments],
             env=environment,
-            pass_fds=(file.fileno(),),
+            pass_fds=(opened.fileno(),),
             capture_output=True,
             text=True,
             check=False,
@@ -76,6 +85,8 @@ HEADERS = {
     "lb_result": wire.RESULT,
     "lb_time": wire.TIME,
     "lb_stats": wire.STATS,
+    "lb_sealed_header": sealing.HEADER,
+    "lb_sealed_chunk": sealing.CHUNK,
 }
 
 
@@ -88,21 +99,40 @@ def test_python_s_view_of_the_protocol_is_the_headers(tmp_path):
         "LB_FRAME_ERROR": wire.FRAME_ERROR,
         "LB_MAX_ROUNDS": wire.MAX_ROUNDS,
         "LB_POLICY_LABEL": wire.POLICY_LABEL,
-        "sizeof(struct lb_model_header)": wire.MODEL_HEADER_BYTES,
-        "offsetof(struct lb_model_header, model_id)": wire.MODEL_ID.start,
-        "LEAKBOARD_OBJECT_PREFIX_BYTES": len(wire.OBJECT_PREFIX),
-        "LEAKBOARD_MODEL_ID_BYTES": wire.MODEL_ID.stop - wire.MODEL_ID.start,
+        "sizeof(struct lb_model_header)": sealing.MODEL_HEADER_BYTES,
+        "offsetof(struct lb_model_header, model_id)": sealing.MODEL_ID.start,
+        "LEAKBOARD_MODEL_ID_BYTES": sealing.MODEL_ID.stop - sealing.MODEL_ID.start,
+        "LB_MODEL_MAGIC": int.from_bytes(sealing.MODEL_MAGIC, "little"),
+        "LB_SEALED_MAGIC": int.from_bytes(sealing.MAGIC, "little"),
+        "LB_SEALED_CHUNK_MAGIC": int.from_bytes(sealing.CHUNK_MAGIC, "little"),
+        "LB_SEALED_FORMAT": sealing.FORMAT,
+        "LB_SEALED_INFO_BYTES": len(sealing.INFO),
+        "LB_SEALED_KEY_BYTES": sealing.KEY_BYTES,
+        "LB_SEALED_TAG_BYTES": sealing.TAG_BYTES,
+        "LB_SEALED_MIN_CHUNK_BYTES": sealing.MIN_CHUNK_BYTES,
+        "LB_SEALED_CHUNK_BYTES": sealing.CHUNK_BYTES,
+        "LB_SEALED_MAX_CHUNK_BYTES": sealing.MAX_CHUNK_BYTES,
+        "LB_SEALED_CHUNK_BYTES + 0": planner.CHUNK_BYTES,
+        "LB_SEALED_TAG_BYTES + sizeof(struct lb_sealed_chunk)": planner.RECORD_BYTES,
+        "sizeof(struct lb_sealed_header) + 0": planner.HEADER_BYTES,
+        **{f"LB_CLOCK_{clock.name}": int(clock) for clock in wire.Clock},
+        **{f"LB_SEALED_ERROR_{error.name}": int(error) for error in wire.SealedError},
         **{f"LB_FRAME_{kind.name}": int(kind) for kind in wire.FrameType},
         **{f"LB_AGENT_{code.name}": int(code) for code in wire.AgentErrorCode},
         **{f"sizeof(struct {name})": layout.size for name, layout in HEADERS.items()},
         "offsetof(struct lb_frame, request)": 8,
         "offsetof(struct lb_loaded, n_classes)": 20,
         "offsetof(struct lb_crossing, dims)": 16,
+        "offsetof(struct lb_stats, shared_bytes)": 48,
+        "offsetof(struct lb_sealed_header, version)": 24,
+        "offsetof(struct lb_sealed_header, device_id)": 56,
+        "offsetof(struct lb_sealed_header, salt)": 152,
     }
     checks = "\n".join(f'_Static_assert({c} == {value}u, "{c}");' for c, value in constants.items())
     source = tmp_path / "layout.c"
     source.write_text(
-        '#include <stddef.h>\n#include "agent_protocol.h"\n#include "lb_model.h"\n#include "leakboard_ta.h"\n'
-        f"{checks}\nint main(void) {{ return LEAKBOARD_OBJECT_PREFIX[0] != 'm'; }}\n"
+        '#include <stddef.h>\n#include "agent_protocol.h"\n#include "lb_model.h"\n#include "lb_sealed.h"\n'
+        f'#include "leakboard_ta.h"\n#include <string.h>\n{checks}\n'
+        f'int main(void) {{ return strcmp(LB_SEALED_INFO, "{sealing.INFO.decode()}") != 0; }}\n'
     )
     assert subprocess.run([build_program(source, ())], check=False).returncode == 0

@@ -18,13 +18,14 @@
 #define LB_MAX_ROUNDS 1000000u
 
 enum lb_frame_type {
-	LB_FRAME_HELLO = 1,     /* () -> lb_hello */
-	LB_FRAME_LOAD = 2,      /* lb_load -> (); a deployment that was loaded before is dropped */
-	LB_FRAME_LOAD_DATA = 3, /* next bytes of public file, then sealed -> (), after the last lb_loaded, lb_crossing[] */
-	LB_FRAME_INFER = 4,     /* lb_infer, images -> one answer an image: lb_result, output, boundary tensors */
-	LB_FRAME_TIME = 5,      /* lb_time, one image -> lb_time, uint64 total_ns[], invoke_ns[], noop_ns[] */
-	LB_FRAME_STATS = 6,     /* () -> lb_stats */
-	LB_FRAME_QUIT = 7,      /* () -> (), then the agent exits */
+	LB_FRAME_HELLO = 1, /* () -> lb_hello */
+	LB_FRAME_LOAD = 2,  /* lb_load -> (); a deployment that was loaded before is dropped */
+	LB_FRAME_LOAD_DATA =
+		3,          /* next bytes of public file, then sealed -> (), after the last lb_loaded, lb_crossing[] */
+	LB_FRAME_INFER = 4, /* lb_infer, images -> one answer an image: lb_result, output, boundary tensors */
+	LB_FRAME_TIME = 5,  /* lb_time, one image -> lb_time, uint64 total_ns[], invoke_ns[], noop_ns[] */
+	LB_FRAME_STATS = 6, /* () -> lb_stats */
+	LB_FRAME_QUIT = 7,  /* () -> (), then the agent exits */
 	LB_FRAME_DEVICE_KEY = 8, /* () -> LB_SEALED_KEY_BYTES: the TA's public key (lb_sealed.h) */
 };
 
@@ -36,8 +37,9 @@ enum lb_agent_error {
 	LB_AGENT_TEE_MEMORY = 5, /* the secure world is */
 	LB_AGENT_TEE_DEAD = 6,   /* the secure world is gone */
 	LB_AGENT_TEE = 7,        /* any other refusal of the secure world; detail: its TEEC_Result */
-	LB_AGENT_SEALED = 8,     /* the model inside the sealed file is wrong or another deployment's; detail: enum lb_error */
-	LB_AGENT_REFUSED = 9,    /* the TA refused the sealed file; detail: enum lb_sealed_error */
+	LB_AGENT_SEALED =
+		8, /* the model inside the sealed file is wrong or another deployment's; detail: enum lb_error */
+	LB_AGENT_REFUSED = 9, /* the TA refused the sealed file; detail: enum lb_sealed_error */
 };
 
 struct lb_frame {
@@ -99,9 +101,9 @@ enum lb_clock {
 };
 
 struct lb_time {
-	uint32_t rounds; /* 1 .. LB_MAX_ROUNDS */
-	uint32_t noops;  /* 0 .. LB_MAX_ROUNDS; answered with 0 when nothing is sealed */
-	uint32_t clock;  /* enum lb_clock */
+	uint32_t rounds;   /* 1 .. LB_MAX_ROUNDS */
+	uint32_t noops;    /* 0 .. LB_MAX_ROUNDS; answered with 0 when nothing is sealed */
+	uint32_t clock;    /* enum lb_clock */
 	uint32_t reserved; /* 0 */
 };
 
@@ -112,6 +114,7 @@ struct lb_stats {
 	uint64_t ree_bytes;
 	uint64_t tee_peak_bytes;
 	uint64_t tee_limit_bytes; /* 0: not known to the agent */
+	uint64_t shared_bytes;    /* of memory that both worlds see while queries run: the blocks in and out */
 };
 
 #endif

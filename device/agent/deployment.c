@@ -4,37 +4,58 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Zeroed and aligned as the runtime wants it; at least one byte. */
-static void *allocate(size_t bytes)
+/* Aligned as the runtime wants it; at least one byte. Untouched: what the host only announces takes no memory yet. */
+static void *reserve(size_t bytes)
 {
 	size_t rounded = bytes / LB_ALIGN * LB_ALIGN + LB_ALIGN;
-	void *memory = bytes > SIZE_MAX - LB_ALIGN ? NULL : aligned_alloc(LB_ALIGN, rounded);
+
+	return bytes > SIZE_MAX - LB_ALIGN ? NULL : aligned_alloc(LB_ALIGN, rounded);
+}
+
+/* As above, and zeroed. */
+static void *allocate(size_t bytes)
+{
+	void *memory = reserve(bytes);
 
 	if (memory)
-		memset(memory, 0, rounded);
+		memset(memory, 0, bytes);
 	return memory;
+}
+
+static void drop_sealed(struct deployment *deployment)
+{
+	free(deployment->sealed);
+	deployment->sealed = NULL;
 }
 
 void deployment_drop(struct deployment *deployment)
 {
-	tee_close(&deployment->tee);
+	struct tee tee;
+
+	tee_drop_model(&deployment->tee);
+	tee = deployment->tee;
+	drop_sealed(deployment);
 	free(deployment->file);
 	free(deployment->arena);
 	free(deployment->scratch);
-	memset(deployment, 0, sizeof(*deployment));
+	*deployment = (struct deployment){.tee = tee};
 }
 
 int deployment_begin(struct deployment *deployment, const struct lb_load *load, struct failure *failure)
 {
 	deployment_drop(deployment);
-	if (load->public_bytes == 0 || load->has_sealed > 1)
-		return fail(failure, LB_AGENT_PROTOCOL, 0, "LOAD of %u bytes with has_sealed = %u", load->public_bytes,
-			    load->has_sealed);
-	deployment->file = allocate(load->public_bytes);
-	if (!deployment->file)
-		return fail(failure, LB_AGENT_MEMORY, 0, "no memory for a public file of %u bytes", load->public_bytes);
+	if (load->public_bytes == 0)
+		return fail(failure, LB_AGENT_PROTOCOL, 0, "LOAD of a public file of 0 bytes");
+	deployment->file = reserve(load->public_bytes);
+	if (load->sealed_bytes)
+		deployment->sealed = malloc(load->sealed_bytes);
+	if (!deployment->file || (load->sealed_bytes && !deployment->sealed)) {
+		deployment_drop(deployment);
+		return fail(failure, LB_AGENT_MEMORY, 0, "no memory for files of %u and %u bytes", load->public_bytes,
+			    load->sealed_bytes);
+	}
 	deployment->file_bytes = load->public_bytes;
-	deployment->has_sealed = (int)load->has_sealed;
+	deployment->sealed_bytes = load->sealed_bytes;
 	return 1;
 }
 
@@ -75,14 +96,17 @@ static int open_tee(struct deployment *deployment, struct failure *failure)
 			model->segments[s].n_inputs + (is_last(deployment, s) ? 0 : model->segments[s].n_outputs);
 	}
 	deployment->switches = segments;
-	if (segments && !deployment->has_sealed)
+	if (segments && !deployment->sealed_bytes)
 		return fail(failure, LB_AGENT_MODEL, 0,
 			    "the public file has %u TEE segments, but no sealed file was given", segments);
-	if (!segments && deployment->has_sealed)
+	if (!segments && deployment->sealed_bytes)
 		return fail(failure, LB_AGENT_MODEL, 0,
 			    "a sealed file was given, but the public file has no TEE segment");
 	if (!segments)
 		return 1;
+	if (!tee_load(&deployment->tee, deployment->sealed, deployment->sealed_bytes, failure))
+		return 0;
+	drop_sealed(deployment);
 	return tee_open(&deployment->tee, model->header->model_id, segments, most_in, most_out, failure);
 }
 
@@ -120,19 +144,34 @@ static int make_ready(struct deployment *deployment, struct failure *failure)
 	return 1;
 }
 
+/* The part of `bytes` that one file still takes. */
+static size_t take(unsigned char *file, size_t file_bytes, size_t *received, const unsigned char *data, size_t bytes)
+{
+	size_t missing = file_bytes - *received, taken = bytes < missing ? bytes : missing;
+
+	if (taken)
+		memcpy(file + *received, data, taken);
+	*received += taken;
+	return taken;
+}
+
 int deployment_add(struct deployment *deployment, const void *data, size_t bytes, struct failure *failure)
 {
+	size_t missing, taken;
+
 	if (!deployment->file || deployment->is_ready)
 		return fail(failure, LB_AGENT_STATE, 0, "LOAD_DATA without LOAD");
-	if (bytes == 0 || bytes > deployment->file_bytes - deployment->received) {
-		fail(failure, LB_AGENT_PROTOCOL, 0, "LOAD_DATA of %zu bytes where %zu are missing", bytes,
-		     deployment->file_bytes - deployment->received);
+	missing = deployment->file_bytes - deployment->received;
+	missing += deployment->sealed_bytes - deployment->sealed_received;
+	if (bytes == 0 || bytes > missing) {
+		fail(failure, LB_AGENT_PROTOCOL, 0, "LOAD_DATA of %zu bytes where %zu are missing", bytes, missing);
 		deployment_drop(deployment);
 		return 0;
 	}
-	memcpy(deployment->file + deployment->received, data, bytes);
-	deployment->received += bytes;
-	if (deployment->received < deployment->file_bytes || make_ready(deployment, failure))
+	taken = take(deployment->file, deployment->file_bytes, &deployment->received, data, bytes);
+	take(deployment->sealed, deployment->sealed_bytes, &deployment->sealed_received,
+	     (const unsigned char *)data + taken, bytes - taken);
+	if (bytes < missing || make_ready(deployment, failure))
 		return 1;
 	deployment_drop(deployment);
 	return 0;
@@ -166,7 +205,7 @@ void deployment_crossings(const struct deployment *deployment, struct lb_crossin
 	}
 }
 
-int deployment_query(struct deployment *deployment, const void *image, void *output, void *boundary,
+int deployment_query(struct deployment *deployment, const void *image, void *output, void *boundary, clockid_t clock,
 		     uint64_t *invoke_ns, struct failure *failure)
 {
 	const struct lb_model *model = &deployment->model;
@@ -188,7 +227,7 @@ int deployment_query(struct deployment *deployment, const void *image, void *out
 			memcpy(recorded, deployment->tee.in.buffer, in);
 			recorded += in;
 		}
-		if (!tee_run(&deployment->tee, tee_segment++, in, out, invoke_ns, failure))
+		if (!tee_run(&deployment->tee, tee_segment++, in, out, clock, invoke_ns, failure))
 			return 0;
 		if (is_last(deployment, s)) {
 			memcpy(output, deployment->tee.out.buffer, deployment->output_bytes);

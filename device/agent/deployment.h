@@ -10,7 +10,8 @@
 struct deployment {
 	unsigned char *file; /* the public one */
 	size_t file_bytes, received;
-	int has_sealed;
+	unsigned char *sealed; /* until it is loaded */
+	size_t sealed_bytes, sealed_received;
 	int is_ready;
 	struct lb_model model;
 	void *arena, *scratch;
@@ -20,10 +21,10 @@ struct deployment {
 	uint32_t policy, n_crossings;
 };
 
-/* Room for a public file; a deployment that was loaded before is dropped. */
+/* Room for a public and a sealed file; a deployment that was loaded before is dropped. */
 int deployment_begin(struct deployment *deployment, const struct lb_load *load, struct failure *failure);
 
-/* The file's next bytes; with the last ones the deployment becomes ready. */
+/* The files' next bytes; with the last ones the deployment becomes ready. */
 int deployment_add(struct deployment *deployment, const void *data, size_t bytes, struct failure *failure);
 
 /* deployment->n_crossings of them. */
@@ -31,14 +32,15 @@ void deployment_crossings(const struct deployment *deployment, struct lb_crossin
 
 /*
  * One query. `output` gets output_bytes, `boundary` (or NULL) boundary_bytes; `invoke_ns` is increased by the time
- * that calls into the secure world took.
+ * that calls into the secure world took on `clock`.
  */
-int deployment_query(struct deployment *deployment, const void *image, void *output, void *boundary,
+int deployment_query(struct deployment *deployment, const void *image, void *output, void *boundary, clockid_t clock,
 		     uint64_t *invoke_ns, struct failure *failure);
 
 /* Bytes of normal-world memory: public file, arena, scratch. */
 size_t deployment_ree_bytes(const struct deployment *deployment);
 
+/* Leaves the context of the secure world, which ends with tee_end(). */
 void deployment_drop(struct deployment *deployment);
 
 #endif

@@ -7,6 +7,7 @@
 
 #include "deployment.h"
 #include "frames.h"
+#include "lb_sealed.h"
 
 #define IN STDIN_FILENO
 #define OUT STDOUT_FILENO
@@ -26,6 +27,14 @@ static int hello(struct deployment *deployment, const struct request *request, s
 	(void)deployment;
 	(void)failure;
 	return write_answer(OUT, request, &(struct piece){&body, sizeof(body)}, 1);
+}
+
+static int device_key(struct deployment *deployment, const struct request *request, struct failure *failure)
+{
+	uint8_t key[LB_SEALED_KEY_BYTES];
+
+	return tee_device_key(&deployment->tee, key, failure) &&
+	       write_answer(OUT, request, &(struct piece){key, sizeof(key)}, 1);
 }
 
 static int load(struct deployment *deployment, const struct request *request, struct failure *failure)
@@ -90,7 +99,7 @@ static int infer(struct deployment *deployment, const struct request *request, s
 	if (body.boundary)
 		boundary = output + deployment->output_bytes;
 	for (uint32_t i = 0; i < body.n_images; i++, image += deployment->image_bytes) {
-		done = deployment_query(deployment, image, output, boundary, &invoke_ns, failure) &&
+		done = deployment_query(deployment, image, output, boundary, CLOCK_MONOTONIC, &invoke_ns, failure) &&
 		       write_answer(OUT, request,
 				    (struct piece[]){{&result, sizeof(result)},
 						     {output, deployment->output_bytes + result.boundary_bytes}},
@@ -106,17 +115,18 @@ static int infer(struct deployment *deployment, const struct request *request, s
 static int measure(struct deployment *deployment, const struct lb_time *time, const void *image, void *output,
 		   uint64_t *ns, struct failure *failure)
 {
+	clockid_t clock = time->clock == LB_CLOCK_PROCESS_CPU ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC;
 	uint64_t *total = ns, *invoke = ns + time->rounds, *noop = invoke + time->rounds;
 
 	for (uint32_t i = 0; i < time->rounds; i++) {
-		uint64_t start = now_ns();
+		uint64_t start = now_ns(clock);
 
-		if (!deployment_query(deployment, image, output, NULL, &invoke[i], failure))
+		if (!deployment_query(deployment, image, output, NULL, clock, &invoke[i], failure))
 			return 0;
-		total[i] = now_ns() - start;
+		total[i] = now_ns(clock) - start;
 	}
 	for (uint32_t i = 0; i < time->noops; i++)
-		if (!tee_noop(&deployment->tee, &noop[i], failure))
+		if (!tee_noop(&deployment->tee, clock, &noop[i], failure))
 			return 0;
 	return 1;
 }
@@ -130,12 +140,13 @@ static int time_rounds(struct deployment *deployment, const struct request *requ
 	int done;
 
 	memcpy(&body, request->body, sizeof(body));
-	if (body.rounds == 0 || body.rounds > LB_MAX_ROUNDS || body.noops > LB_MAX_ROUNDS ||
+	if (body.rounds == 0 || body.rounds > LB_MAX_ROUNDS || body.noops > LB_MAX_ROUNDS || body.reserved ||
+	    (body.clock != LB_CLOCK_MONOTONIC && body.clock != LB_CLOCK_PROCESS_CPU) ||
 	    request->frame.bytes - sizeof(body) != deployment->image_bytes)
 		return fail(failure, LB_AGENT_PROTOCOL, 0,
-			    "TIME of %u rounds and %u empty calls with a body of %u bytes", body.rounds, body.noops,
-			    request->frame.bytes);
-	if (!deployment->has_sealed)
+			    "TIME of %u rounds and %u empty calls on clock %u with a body of %u bytes", body.rounds,
+			    body.noops, body.clock, request->frame.bytes);
+	if (!deployment->sealed_bytes)
 		body.noops = 0;
 	n = 2u * (size_t)body.rounds + body.noops;
 	ns = calloc(n, sizeof(*ns));
@@ -156,9 +167,10 @@ static int stats(struct deployment *deployment, const struct request *request, s
 		.bytes_to_tee = deployment->bytes_to_tee,
 		.bytes_from_tee = deployment->bytes_from_tee,
 		.ree_bytes = deployment_ree_bytes(deployment),
+		.shared_bytes = deployment->tee.in.size + deployment->tee.out.size,
 	};
 
-	if (deployment->has_sealed &&
+	if (deployment->sealed_bytes &&
 	    !tee_memory(&deployment->tee, &body.tee_peak_bytes, &body.tee_limit_bytes, failure))
 		return 0;
 	return write_answer(OUT, request, &(struct piece){&body, sizeof(body)}, 1);
@@ -175,6 +187,7 @@ static const struct {
 	[LB_FRAME_INFER] = {infer, sizeof(struct lb_infer), LB_FRAME_MAX_BYTES, 1},
 	[LB_FRAME_TIME] = {time_rounds, sizeof(struct lb_time), LB_FRAME_MAX_BYTES, 1},
 	[LB_FRAME_STATS] = {stats, 0, 0, 1},
+	[LB_FRAME_DEVICE_KEY] = {device_key, 0, 0, 0},
 };
 
 static int handle(struct deployment *deployment, const struct request *request, struct failure *failure)
@@ -218,6 +231,7 @@ int main(void)
 			break;
 	}
 	deployment_drop(&deployment);
+	tee_end(&deployment.tee);
 	free(request.body);
 	return status;
 }

@@ -2,25 +2,25 @@
 #include "tee.h"
 
 #include <string.h>
-#include <time.h>
 
 #include "agent_protocol.h"
 #include "emu_memory_pta.h"
 #include "lb_runtime.h"
+#include "lb_sealed_check.h"
 #include "leakboard_ta.h"
 
 static const TEEC_UUID ta_uuid = LEAKBOARD_TA_UUID;
 static const TEEC_UUID memory_pta_uuid = EMU_MEMORY_PTA_UUID;
 
-uint64_t now_ns(void)
+uint64_t now_ns(clockid_t clock)
 {
 	struct timespec now;
 
-	clock_gettime(CLOCK_MONOTONIC, &now);
+	clock_gettime(clock, &now);
 	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-static int refused(struct failure *failure, const char *what, TEEC_Result result)
+int tee_refused(struct failure *failure, const char *what, TEEC_Result result)
 {
 	switch (result) {
 	case TEEC_ERROR_OUT_OF_MEMORY:
@@ -33,6 +33,43 @@ static int refused(struct failure *failure, const char *what, TEEC_Result result
 	}
 }
 
+int tee_connect(struct tee *tee, struct failure *failure)
+{
+	TEEC_Result result;
+
+	if (!tee->has_context) {
+		result = TEEC_InitializeContext(NULL, &tee->context);
+		if (result)
+			return tee_refused(failure, "start", result);
+		tee->has_context = 1;
+	}
+	if (tee->is_open)
+		return 1;
+	result = TEEC_OpenSession(&tee->context, &tee->session, &ta_uuid, TEEC_LOGIN_PUBLIC, NULL, NULL, NULL);
+	if (result)
+		return tee_refused(failure, "open a session with the TA", result);
+	tee->is_open = 1;
+	return 1;
+}
+
+int tee_device_key(struct tee *tee, uint8_t *key, struct failure *failure)
+{
+	TEEC_Operation operation = {.paramTypes =
+					    TEEC_PARAM_TYPES(TEEC_MEMREF_TEMP_OUTPUT, TEEC_NONE, TEEC_NONE, TEEC_NONE)};
+	TEEC_Result result;
+
+	if (!tee_connect(tee, failure))
+		return 0;
+	operation.params[0].tmpref = (TEEC_TempMemoryReference){key, LB_SEALED_KEY_BYTES};
+	result = TEEC_InvokeCommand(&tee->session, LEAKBOARD_CMD_DEVICE_KEY, &operation, NULL);
+	if (result)
+		return tee_refused(failure, "tell its device key", result);
+	if (operation.params[0].tmpref.size != LB_SEALED_KEY_BYTES)
+		return fail(failure, LB_AGENT_TEE, 0, "the TA's device key has %zu bytes, expected %u",
+			    operation.params[0].tmpref.size, LB_SEALED_KEY_BYTES);
+	return 1;
+}
+
 static int open_model(struct tee *tee, const uint32_t model_id[4], uint32_t segments, struct failure *failure)
 {
 	TEEC_Operation operation = {.paramTypes = TEEC_PARAM_TYPES(TEEC_VALUE_INPUT, TEEC_VALUE_INPUT,
@@ -43,15 +80,14 @@ static int open_model(struct tee *tee, const uint32_t model_id[4], uint32_t segm
 	operation.params[0].value = (TEEC_Value){model_id[0], model_id[1]};
 	operation.params[1].value = (TEEC_Value){model_id[2], model_id[3]};
 	result = TEEC_InvokeCommand(&tee->session, LEAKBOARD_CMD_OPEN_MODEL, &operation, NULL);
-	if (result == TEEC_ERROR_ITEM_NOT_FOUND)
-		return fail(failure, LB_AGENT_SEALED, 0,
-			    "the secure world has no sealed model of this public file's id");
+	if (result == TEEC_ERROR_SECURITY)
+		return fail(failure, LB_AGENT_REFUSED, fault->a, "the TA refuses the sealed model: %s",
+			    lb_sealed_strerror((enum lb_sealed_error)fault->a));
 	if (result == TEEC_ERROR_BAD_FORMAT)
 		return fail(failure, LB_AGENT_SEALED, fault->a, "the sealed model is refused: %s (at %u)",
-			    fault->a ? lb_strerror((enum lb_error)fault->a) : "its id is not the one asked for",
-			    fault->b);
+			    lb_strerror((enum lb_error)fault->a), fault->b);
 	if (result)
-		return refused(failure, "open the sealed model", result);
+		return tee_refused(failure, "open the sealed model", result);
 	if (operation.params[2].value.a != segments)
 		return fail(failure, LB_AGENT_SEALED, 0, "the sealed model has %u segments, the public one expects %u",
 			    operation.params[2].value.a, segments);
@@ -59,38 +95,27 @@ static int open_model(struct tee *tee, const uint32_t model_id[4], uint32_t segm
 	return 1;
 }
 
-static int share(struct tee *tee, TEEC_SharedMemory *memory, uint32_t flags, size_t bytes, struct failure *failure)
+int tee_share(struct tee *tee, TEEC_SharedMemory *memory, uint32_t flags, size_t bytes, struct failure *failure)
 {
 	TEEC_Result result;
 
 	*memory = (TEEC_SharedMemory){.size = bytes, .flags = flags};
 	result = TEEC_AllocateSharedMemory(&tee->context, memory);
-	return result ? refused(failure, "map shared memory", result) : 1;
+	if (result)
+		*memory = (TEEC_SharedMemory){0};
+	return result ? tee_refused(failure, "map shared memory", result) : 1;
 }
 
 int tee_open(struct tee *tee, const uint32_t model_id[4], uint32_t segments, size_t in_bytes, size_t out_bytes,
 	     struct failure *failure)
 {
-	TEEC_Result result;
-
-	memset(tee, 0, sizeof(*tee));
-	result = TEEC_InitializeContext(NULL, &tee->context);
-	if (result)
-		return refused(failure, "start", result);
-	result = TEEC_OpenSession(&tee->context, &tee->session, &ta_uuid, TEEC_LOGIN_PUBLIC, NULL, NULL, NULL);
-	if (result) {
-		TEEC_FinalizeContext(&tee->context);
-		return refused(failure, "open a session with the TA", result);
-	}
-	tee->is_open = 1;
-	if (share(tee, &tee->in, TEEC_MEM_INPUT, in_bytes, failure) &&
-	    share(tee, &tee->out, TEEC_MEM_OUTPUT, out_bytes, failure) && open_model(tee, model_id, segments, failure))
-		return 1;
-	tee_close(tee);
-	return 0;
+	return open_model(tee, model_id, segments, failure) &&
+	       tee_share(tee, &tee->in, TEEC_MEM_INPUT, in_bytes, failure) &&
+	       tee_share(tee, &tee->out, TEEC_MEM_OUTPUT, out_bytes, failure);
 }
 
-int tee_run(struct tee *tee, uint32_t segment, size_t in_bytes, size_t out_bytes, uint64_t *ns, struct failure *failure)
+int tee_run(struct tee *tee, uint32_t segment, size_t in_bytes, size_t out_bytes, clockid_t clock, uint64_t *ns,
+	    struct failure *failure)
 {
 	TEEC_Operation operation = {.paramTypes = TEEC_PARAM_TYPES(TEEC_VALUE_INPUT, TEEC_MEMREF_PARTIAL_INPUT,
 								   TEEC_MEMREF_PARTIAL_OUTPUT, TEEC_VALUE_OUTPUT)};
@@ -100,32 +125,31 @@ int tee_run(struct tee *tee, uint32_t segment, size_t in_bytes, size_t out_bytes
 	operation.params[0].value.a = segment;
 	operation.params[1].memref = (TEEC_RegisteredMemoryReference){.parent = &tee->in, .size = in_bytes};
 	operation.params[2].memref = (TEEC_RegisteredMemoryReference){.parent = &tee->out, .size = out_bytes};
-	start = now_ns();
+	start = now_ns(clock);
 	result = TEEC_InvokeCommand(&tee->session, LEAKBOARD_CMD_RUN, &operation, NULL);
-	*ns += now_ns() - start;
+	*ns += now_ns(clock) - start;
 	if (result == TEEC_ERROR_BAD_PARAMETERS || result == TEEC_ERROR_SHORT_BUFFER)
 		return fail(failure, LB_AGENT_SEALED, 0,
 			    "segment %u of the sealed model takes or gives other tensors than the public file says",
 			    segment);
 	if (result)
-		return refused(failure, "run a segment", result);
+		return tee_refused(failure, "run a segment", result);
 	if (operation.params[2].memref.size != out_bytes)
 		return fail(failure, LB_AGENT_SEALED, 0, "segment %u of the sealed model gave %zu bytes, expected %zu",
 			    segment, operation.params[2].memref.size, out_bytes);
 	return 1;
 }
 
-int tee_noop(struct tee *tee, uint64_t *ns, struct failure *failure)
+int tee_noop(struct tee *tee, clockid_t clock, uint64_t *ns, struct failure *failure)
 {
-	uint64_t start = now_ns();
+	uint64_t start = now_ns(clock);
 	TEEC_Result result = TEEC_InvokeCommand(&tee->session, LEAKBOARD_CMD_NOOP, NULL, NULL);
 
-	*ns += now_ns() - start;
-	return result ? refused(failure, "do nothing", result) : 1;
+	*ns += now_ns(clock) - start;
+	return result ? tee_refused(failure, "do nothing", result) : 1;
 }
 
-/* Two calls with two values each: of the TA, or of the emulator's pseudo TA. */
-static TEEC_Result ask(TEEC_Session *session, uint32_t command, TEEC_Operation *operation)
+TEEC_Result tee_ask(TEEC_Session *session, uint32_t command, TEEC_Operation *operation)
 {
 	*operation = (TEEC_Operation){
 		.paramTypes = TEEC_PARAM_TYPES(TEEC_VALUE_OUTPUT, TEEC_VALUE_OUTPUT, TEEC_NONE, TEEC_NONE)};
@@ -136,31 +160,42 @@ int tee_memory(struct tee *tee, uint64_t *peak_bytes, uint64_t *limit_bytes, str
 {
 	TEEC_Operation operation;
 	TEEC_Session session;
+	uint64_t running;
 	TEEC_Result result =
 		TEEC_OpenSession(&tee->context, &session, &memory_pta_uuid, TEEC_LOGIN_PUBLIC, NULL, NULL, NULL);
 
 	if (result == TEEC_SUCCESS) {
-		result = ask(&session, EMU_MEMORY_CMD_USAGE, &operation);
+		result = tee_ask(&session, EMU_MEMORY_CMD_USAGE, &operation);
 		TEEC_CloseSession(&session);
 		*limit_bytes = operation.params[0].value.a;
 		*peak_bytes = operation.params[1].value.a;
 	} else if (result != TEEC_ERROR_TARGET_DEAD) {
 		/* A real board: what the TA knows of itself, and what is shared with it. */
-		result = ask(&tee->session, LEAKBOARD_CMD_STATS, &operation);
+		result = tee_ask(&tee->session, LEAKBOARD_CMD_STATS, &operation);
+		running = (uint64_t)operation.params[0].value.a + tee->in.size + tee->out.size;
 		*limit_bytes = 0;
-		*peak_bytes = (uint64_t)operation.params[0].value.b + operation.params[1].value.a + tee->in.size +
-			      tee->out.size;
+		*peak_bytes =
+			operation.params[1].value.a + (running > tee->loading_bytes ? running : tee->loading_bytes);
 	}
-	return result ? refused(failure, "report its memory", result) : 1;
+	return result ? tee_refused(failure, "report its memory", result) : 1;
 }
 
-void tee_close(struct tee *tee)
+void tee_drop_model(struct tee *tee)
 {
-	if (!tee->is_open)
+	if (!tee->has_model)
 		return;
 	TEEC_ReleaseSharedMemory(&tee->in);
 	TEEC_ReleaseSharedMemory(&tee->out);
 	TEEC_CloseSession(&tee->session);
-	TEEC_FinalizeContext(&tee->context);
+	*tee = (struct tee){.has_context = tee->has_context, .context = tee->context};
+}
+
+void tee_end(struct tee *tee)
+{
+	tee_drop_model(tee);
+	if (tee->is_open)
+		TEEC_CloseSession(&tee->session);
+	if (tee->has_context)
+		TEEC_FinalizeContext(&tee->context);
 	memset(tee, 0, sizeof(*tee));
 }

@@ -1,7 +1,8 @@
 """How much memory the Trusted Application will need, before anything is deployed.
 
-The TA reads the sealed file into one buffer and keeps beside it an arena for activations and the kernels'
-scratch; what crosses lies in two blocks of shared memory, one a direction; stack and static data are the TA's
+The TA decrypts the sealed model into one buffer, chunk by chunk: meanwhile it holds a copy of the chunk, which came
+through a block of shared memory. Then both are freed, and beside the model there are an arena for activations and the
+kernels' scratch; what crosses lies in two blocks of shared memory, one a direction. Stack and static data are the TA's
 own. The plan is an upper bound of what a board reports as ``tee_peak_bytes``.
 """
 
@@ -25,6 +26,13 @@ STACK_BYTES = 64 * 1024
 STATIC_BYTES = 5 * 1024
 """The TA's own data, its session, and alignment and bookkeeping of its three heap blocks: 3 KiB as measured
 on the emulated board, and room for what another compiler makes of it."""
+
+CHUNK_BYTES = 64 * 1024
+"""Of the model in one chunk, as ``device/sealing.py`` makes them."""
+RECORD_BYTES = 64
+"""What a chunk has beside the model's bytes: its struct and its tag (``ta/include/lb_sealed.h``)."""
+HEADER_BYTES = 192
+"""Of a sealed model; it goes through the chunks' block of shared memory."""
 
 PAGE_BYTES = 4096
 """Shared memory is mapped in whole pages."""
@@ -58,10 +66,12 @@ class MemoryPlan:
 
     ``file_bytes``: the sealed file, weights and structure; ``arena_bytes``: activations; ``scratch_bytes``:
     the largest of any kernel; ``shared_bytes``: two blocks in whole pages, one for the largest input of any
-    call and one for the largest output.
+    call and one for the largest output. ``loading_bytes``: one chunk, in the TA and in shared memory, as long as the
+    model is loaded and arena, scratch and the two blocks are not there.
     """
 
     file_bytes: int
+    loading_bytes: int
     arena_bytes: int
     scratch_bytes: int
     shared_bytes: int
@@ -71,15 +81,9 @@ class MemoryPlan:
 
     @property
     def peak_bytes(self) -> int:
-        """The sum: none of the parts is freed while another is in use."""
-        return (
-            self.file_bytes
-            + self.arena_bytes
-            + self.scratch_bytes
-            + self.shared_bytes
-            + self.stack_bytes
-            + self.static_bytes
-        )
+        """While the model is loaded or while it runs, whichever takes more."""
+        running = self.arena_bytes + self.scratch_bytes + self.shared_bytes
+        return self.file_bytes + max(self.loading_bytes, running) + self.stack_bytes + self.static_bytes
 
     def table(self) -> str:
         """One row a kernel call, then one row each for what the whole TA holds; text."""
@@ -89,8 +93,8 @@ class MemoryPlan:
         rows.append(("at once", "", self.file_bytes, self.arena_bytes, self.scratch_bytes))
         header = ("layer", "op", "weights_bytes", "activation_bytes", "scratch_bytes")
         rest = (
-            f"shared memory {self.shared_bytes}, stack {self.stack_bytes}, static data {self.static_bytes}; "
-            f"peak {self.peak_bytes} bytes"
+            f"while loading {self.loading_bytes}, shared memory {self.shared_bytes}, stack {self.stack_bytes}, "
+            f"static data {self.static_bytes}; peak {self.peak_bytes} bytes"
         )
         return f"{tabulate(rows, header)}\n{rest}"
 
@@ -99,7 +103,7 @@ def plan_memory(segments: Sequence[Segment]) -> MemoryPlan:
     """The plan of a deployment, whether or not it fits anywhere."""
     hidden = [segment.graph for segment in segments if segment.world is World.TEE]
     if not hidden:
-        return MemoryPlan(0, 0, 0, 0, 0, 0, ())
+        return MemoryPlan(0, 0, 0, 0, 0, 0, 0, ())
     layers = []
     for graph in hidden:
         for step in fuse(graph):
@@ -112,8 +116,11 @@ def plan_memory(segments: Sequence[Segment]) -> MemoryPlan:
             op = f"{node.op}+{step.fused}" if step.fused else str(node.op)
             made = aligned(graph.bytes_of(step.output))
             layers.append(LayerMemory(node.layer, op, stored, made, scratch_bytes(graph, node)))
+    file_bytes = aligned(sealed_bytes(segments))
+    record = min(CHUNK_BYTES, file_bytes) + RECORD_BYTES
     return MemoryPlan(
-        file_bytes=aligned(sealed_bytes(segments)),
+        file_bytes=file_bytes,
+        loading_bytes=record + _pages(max(record, HEADER_BYTES)),
         arena_bytes=max(place_sealed(graph).size for graph in hidden),
         scratch_bytes=max(layer.scratch_bytes for layer in layers),
         shared_bytes=_shared(hidden),
@@ -126,7 +133,11 @@ def plan_memory(segments: Sequence[Segment]) -> MemoryPlan:
 def _shared(hidden: Sequence[Graph]) -> int:
     largest_in = max(sum(graph.bytes_of(tensor) for tensor in graph.inputs) for graph in hidden)
     largest_out = max(sum(graph.bytes_of(tensor) for tensor in graph.outputs) for graph in hidden)
-    return sum(-(-size // PAGE_BYTES) * PAGE_BYTES for size in (largest_in, largest_out))
+    return _pages(largest_in) + _pages(largest_out)
+
+
+def _pages(size: int) -> int:
+    return -(-size // PAGE_BYTES) * PAGE_BYTES
 
 
 def plan_tee(segments: Sequence[Segment], limit_bytes: int) -> MemoryPlan:

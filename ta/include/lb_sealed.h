@@ -19,7 +19,7 @@
  *
  * Versions: `version` is the owner's count of this model's releases. The TA keeps the highest one that it has opened,
  * for each model id, and refuses lower ones. 0 asks for none of this: nothing is kept, and it is refused once a
- * higher one was opened.
+ * higher one was opened. This is as strong as the device's secure storage is against being put back.
  */
 #ifndef LB_SEALED_H
 #define LB_SEALED_H
@@ -45,11 +45,11 @@ struct lb_sealed_header {
 	uint32_t model_bytes; /* of the model file inside */
 	uint32_t chunk_bytes;
 	uint32_t n_chunks;
-	uint32_t sealing_id[4];     /* random: tells two sealings of one model apart */
-	uint8_t device_id[32];      /* SHA-256 of the device's public key X || Y: whom it was sealed to */
-	uint8_t ephemeral_key[64];  /* X || Y */
-	uint8_t salt[32];           /* random */
-	uint32_t reserved[2];       /* 0 */
+	uint32_t sealing_id[4];    /* random: tells two sealings of one model apart */
+	uint8_t device_id[32];     /* SHA-256 of the device's public key X || Y: whom it was sealed to */
+	uint8_t ephemeral_key[64]; /* X || Y */
+	uint8_t salt[32];          /* random */
+	uint32_t reserved[2];      /* 0 */
 };
 
 struct lb_sealed_chunk {
@@ -64,19 +64,19 @@ struct lb_sealed_chunk {
 /* Why a sealed model is refused. Each is another mistake, or another attack. */
 enum lb_sealed_error {
 	LB_SEALED_OK = 0,
-	LB_SEALED_ERROR_HEADER = 1,         /* no header of a sealed model: too short, magic, sizes, reserved */
-	LB_SEALED_ERROR_FORMAT = 2,         /* of another format version */
-	LB_SEALED_ERROR_WRONG_DEVICE = 3,   /* sealed to another device's key */
-	LB_SEALED_ERROR_KEY = 4,            /* the ephemeral key is no point of the curve */
-	LB_SEALED_ERROR_OLDER = 5,          /* an older version than the device has opened */
-	LB_SEALED_ERROR_CHUNK = 6,          /* no chunk: too short, magic, or not as long as the header says */
-	LB_SEALED_ERROR_FOREIGN_CHUNK = 7,  /* swapped in from another model, or another sealing of this version */
-	LB_SEALED_ERROR_OLDER_CHUNK = 8,    /* swapped in from another version of this model */
-	LB_SEALED_ERROR_REORDERED = 9,      /* a chunk out of order */
+	LB_SEALED_ERROR_HEADER = 1,          /* no header of a sealed model: too short, magic, sizes, reserved */
+	LB_SEALED_ERROR_FORMAT = 2,          /* of another format version */
+	LB_SEALED_ERROR_WRONG_DEVICE = 3,    /* sealed to another device's key */
+	LB_SEALED_ERROR_KEY = 4,             /* the ephemeral key is no point of the curve */
+	LB_SEALED_ERROR_OLDER = 5,           /* an older version than the device has opened */
+	LB_SEALED_ERROR_CHUNK = 6,           /* no chunk: too short, magic, or not as long as the header says */
+	LB_SEALED_ERROR_FOREIGN_CHUNK = 7,   /* swapped in from another model, or another sealing of this version */
+	LB_SEALED_ERROR_OLDER_CHUNK = 8,     /* swapped in from another version of this model */
+	LB_SEALED_ERROR_REORDERED = 9,       /* a chunk out of order */
 	LB_SEALED_ERROR_AUTHENTICATION = 10, /* changed, or forged, or the header was */
-	LB_SEALED_ERROR_TRUNCATED = 11,     /* opened before all chunks had come */
-	LB_SEALED_ERROR_SURPLUS = 12,       /* a chunk after the last */
-	LB_SEALED_ERROR_MODEL_ID = 13,      /* the model file inside has another id than the header, or than was asked */
+	LB_SEALED_ERROR_TRUNCATED = 11,      /* opened before all chunks had come */
+	LB_SEALED_ERROR_SURPLUS = 12,        /* a chunk after the last */
+	LB_SEALED_ERROR_MODEL_ID = 13, /* the model file inside has another id than the header, or than was asked */
 };
 
 #endif

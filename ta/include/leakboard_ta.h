@@ -23,8 +23,8 @@ enum leakboard_command {
 	 *   p3 VALUE_OUTPUT  with BAD_FORMAT  a: enum lb_error, b: index of what is at fault
 	 *                    with SECURITY    a: enum lb_sealed_error, b: 0
 	 * BAD_STATE: nothing is being loaded. SECURITY: chunks are missing, or the model is another one than was asked for.
-	 * BAD_FORMAT: the file inside is not a TEE's model file. OUT_OF_MEMORY: the TA's heap cannot hold it. After any of
-	 * these but BAD_PARAMETERS nothing stays allocated.
+	 * BAD_FORMAT: the file inside is not a TEE's model file. OUT_OF_MEMORY: the TA's heap cannot hold it. After any
+	 * refusal but BAD_STATE and BAD_PARAMETERS nothing stays allocated.
 	 */
 	LEAKBOARD_CMD_OPEN_MODEL = 1,
 	/*
@@ -42,7 +42,7 @@ enum leakboard_command {
 	 *   p1 VALUE_OUTPUT  a: the TA's stack in bytes, b: successful RUN commands since OPEN_MODEL, modulo 2^32
 	 */
 	LEAKBOARD_CMD_STATS = 3,
-	/* No parameters. Wipes and frees the model; BAD_STATE when none is open. */
+	/* No parameters. Wipes and frees the model; BAD_STATE when none is open or being loaded. */
 	LEAKBOARD_CMD_CLOSE_MODEL = 4,
 	/*
 	 * The device's public key; the pair is made at the first call and kept in secure storage.

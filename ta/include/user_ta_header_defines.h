@@ -5,6 +5,7 @@
 #include "leakboard_ta.h"
 
 #define TA_UUID LEAKBOARD_TA_UUID
+/* Not kept alive: with the last session the instance goes, and all of its memory. */
 #define TA_FLAGS (TA_FLAG_SINGLE_INSTANCE | TA_FLAG_MULTI_SESSION)
 #ifndef TA_STACK_SIZE
 #define TA_STACK_SIZE (64 * 1024)

@@ -1,26 +1,9 @@
 /*
- * A client that breaks every rule of include/leakboard_ta.h, over the emulated client API. The environment provides a
- * sealed model of id 0..15 with two segments of `argv[1]` and `argv[2]` input bytes and `argv[3]` and 4 output bytes.
- * Exits with the number of rules that were not enforced.
+ * A client that breaks every rule of include/leakboard_ta.h that has to do with running, over the emulated client API.
+ * `argv[1]` is a file that is sealed to the environment's device: a model of id 0..15 with two segments of `argv[2]` and
+ * `argv[3]` input bytes and `argv[4]` and 4 output bytes. Exits with the number of rules that were not enforced.
  */
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <tee_client_api.h>
-
-#include "leakboard_ta.h"
-
-static int failures;
-
-#define EXPECT(actual, wanted)                                                                                         \
-	do {                                                                                                           \
-		unsigned int got = (unsigned int)(actual), want = (unsigned int)(wanted);                              \
-		if (got != want) {                                                                                     \
-			fprintf(stderr, "line %d: %s is 0x%x, expected 0x%x\n", __LINE__, #actual, got, want);         \
-			failures++;                                                                                    \
-		}                                                                                                      \
-	} while (0)
+#include "client.h"
 
 #define MODEL_TYPES TEEC_PARAM_TYPES(TEEC_VALUE_INPUT, TEEC_VALUE_INPUT, TEEC_VALUE_OUTPUT, TEEC_VALUE_OUTPUT)
 #define RUN_TYPES                                                                                                      \
@@ -34,15 +17,13 @@ static TEEC_SharedMemory in = {.size = 65536, .flags = TEEC_MEM_INPUT};
 static TEEC_SharedMemory out = {.size = 65536, .flags = TEEC_MEM_OUTPUT};
 static size_t in_bytes[2], out_bytes[2];
 
+static struct file model;
+
 static TEEC_Result open_model(uint32_t types, uint8_t first)
 {
 	TEEC_Operation operation = {.paramTypes = types};
-	uint8_t id[16];
 
-	for (uint8_t i = 0; i < 16; i++)
-		id[i] = (uint8_t)(i + first);
-	memcpy(&operation.params[0].value, id, 8);
-	memcpy(&operation.params[1].value, id + 8, 8);
+	set_id(&operation, first);
 	return TEEC_InvokeCommand(&session, LEAKBOARD_CMD_OPEN_MODEL, &operation, NULL);
 }
 
@@ -208,22 +189,27 @@ static void close_and_reopen(void)
 	EXPECT(TEEC_InvokeCommand(&session, LEAKBOARD_CMD_CLOSE_MODEL, NULL, NULL), TEEC_SUCCESS);
 	EXPECT(TEEC_InvokeCommand(&session, LEAKBOARD_CMD_CLOSE_MODEL, NULL, NULL), TEEC_ERROR_BAD_STATE);
 	EXPECT(run(RUN_TYPES, 0, 0, in_bytes[0], &size), TEEC_ERROR_BAD_STATE);
-	EXPECT(open_model(MODEL_TYPES, 0), TEEC_SUCCESS);
+	EXPECT(open_model(MODEL_TYPES, 0), TEEC_ERROR_BAD_STATE);
+	EXPECT(load(&session, &model), TEEC_SUCCESS);
 	EXPECT(run_well(0), TEEC_SUCCESS);
-	EXPECT(open_model(MODEL_TYPES, 0), TEEC_SUCCESS); /* again: begins anew */
+	EXPECT(open_model(MODEL_TYPES, 0), TEEC_ERROR_BAD_STATE); /* nothing new was loaded */
+	EXPECT(run_well(1), TEEC_SUCCESS);
+	EXPECT(run_well(0), TEEC_SUCCESS);
+	EXPECT(load(&session, &model), TEEC_SUCCESS); /* begins anew */
 	EXPECT(run_well(1), TEEC_ERROR_BAD_STATE);
-	EXPECT(open_model(MODEL_TYPES, 1), TEEC_ERROR_ITEM_NOT_FOUND);
+	EXPECT(run_well(0), TEEC_SUCCESS);
 }
 
 int main(int argc, char **argv)
 {
 	size_t size = out.size;
 
-	if (argc != 4)
+	if (argc != 5)
 		return 100;
-	in_bytes[0] = strtoul(argv[1], NULL, 10);
-	in_bytes[1] = strtoul(argv[2], NULL, 10);
-	out_bytes[0] = strtoul(argv[3], NULL, 10);
+	model = read_file(argv[1]);
+	in_bytes[0] = strtoul(argv[2], NULL, 10);
+	in_bytes[1] = strtoul(argv[3], NULL, 10);
+	out_bytes[0] = strtoul(argv[4], NULL, 10);
 	out_bytes[1] = 4;
 	EXPECT(TEEC_InitializeContext(NULL, &context), TEEC_SUCCESS);
 	EXPECT(TEEC_OpenSession(&context, &session, &(TEEC_UUID)LEAKBOARD_TA_UUID, TEEC_LOGIN_PUBLIC, NULL, NULL, NULL),
@@ -234,8 +220,8 @@ int main(int argc, char **argv)
 		return failures;
 	memset(in.buffer, 0, in.size);
 	EXPECT(run(RUN_TYPES, 0, 0, in_bytes[0], &size), TEEC_ERROR_BAD_STATE);
-	EXPECT(open_model(MODEL_TYPES, 7), TEEC_ERROR_ITEM_NOT_FOUND);
-	EXPECT(open_model(MODEL_TYPES, 0), TEEC_SUCCESS);
+	EXPECT(open_model(MODEL_TYPES, 0), TEEC_ERROR_BAD_STATE);
+	EXPECT(load(&session, &model), TEEC_SUCCESS);
 	misuse_parameter_types();
 	misuse_order();
 	misuse_sizes();
@@ -247,5 +233,6 @@ int main(int argc, char **argv)
 	TEEC_ReleaseSharedMemory(&out);
 	TEEC_CloseSession(&session);
 	TEEC_FinalizeContext(&context);
+	free(model.bytes);
 	return failures;
 }

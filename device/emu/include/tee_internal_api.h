@@ -28,6 +28,7 @@ typedef struct emu_uuid TEE_UUID;
 #define TEE_ERROR_SECURITY EMU_ERROR_SECURITY
 #define TEE_ERROR_SHORT_BUFFER EMU_ERROR_SHORT_BUFFER
 #define TEE_ERROR_STORAGE_NO_SPACE EMU_ERROR_STORAGE_NO_SPACE
+#define TEE_ERROR_MAC_INVALID EMU_ERROR_MAC_INVALID
 
 #define TEE_PARAM_TYPE_NONE EMU_PARAM_NONE
 #define TEE_PARAM_TYPE_VALUE_INPUT EMU_PARAM_VALUE_INPUT
@@ -58,6 +59,7 @@ typedef struct {
 } TEE_Time;
 
 typedef struct emu_object *TEE_ObjectHandle;
+typedef struct emu_operation *TEE_OperationHandle;
 #define TEE_HANDLE_NULL NULL
 
 typedef struct {
@@ -70,14 +72,53 @@ typedef struct {
 	uint32_t handleFlags;
 } TEE_ObjectInfo;
 
+typedef struct {
+	uint32_t attributeID;
+	union {
+		struct {
+			void *buffer;
+			size_t length;
+		} ref;
+		struct {
+			uint32_t a, b;
+		} value;
+	} content;
+} TEE_Attribute;
+
 #define TEE_STORAGE_PRIVATE 0x00000001u
 #define TEE_DATA_FLAG_ACCESS_READ 0x00000001u
 #define TEE_DATA_FLAG_ACCESS_WRITE 0x00000002u
 #define TEE_DATA_FLAG_ACCESS_WRITE_META 0x00000004u
 #define TEE_DATA_FLAG_OVERWRITE 0x00000400u
+#define TEE_TYPE_GENERIC_SECRET 0xA0000000u
+#define TEE_TYPE_HMAC_SHA256 0xA0000004u
+#define TEE_TYPE_AES 0xA0000010u
 #define TEE_TYPE_DATA 0xA00000BFu
+#define TEE_TYPE_ECDH_KEYPAIR 0xA1000042u
 #define TEE_HANDLE_FLAG_PERSISTENT 0x00010000u
 #define TEE_HANDLE_FLAG_INITIALIZED 0x00020000u
+
+#define TEE_USAGE_EXTRACTABLE 0x00000001u
+#define TEE_USAGE_DECRYPT 0x00000004u
+#define TEE_USAGE_MAC 0x00000008u
+#define TEE_USAGE_DERIVE 0x00000040u
+
+#define TEE_ATTR_SECRET_VALUE 0xC0000000u
+#define TEE_ATTR_ECC_PUBLIC_VALUE_X 0xD0000141u
+#define TEE_ATTR_ECC_PUBLIC_VALUE_Y 0xD0000241u
+#define TEE_ATTR_ECC_PRIVATE_VALUE 0xC0000341u
+#define TEE_ATTR_ECC_CURVE 0xF0000441u
+#define TEE_ECC_CURVE_NIST_P256 0x00000003u
+
+#define TEE_ALG_HMAC_SHA256 0x30000004u
+#define TEE_ALG_AES_GCM 0x40000810u
+#define TEE_ALG_SHA256 0x50000004u
+#define TEE_ALG_ECDH_DERIVE_SHARED_SECRET 0x80000042u
+
+#define TEE_MODE_DECRYPT 1u
+#define TEE_MODE_MAC 4u
+#define TEE_MODE_DIGEST 5u
+#define TEE_MODE_DERIVE 6u
 
 #define TEE_MALLOC_FILL_ZERO 0x00000000u
 
@@ -100,6 +141,34 @@ TEE_Result TEE_CreatePersistentObject(uint32_t storageID, const void *objectID, 
 TEE_Result TEE_GetObjectInfo1(TEE_ObjectHandle object, TEE_ObjectInfo *objectInfo);
 TEE_Result TEE_ReadObjectData(TEE_ObjectHandle object, void *buffer, size_t size, size_t *count);
 void TEE_CloseObject(TEE_ObjectHandle object);
+
+TEE_Result TEE_AllocateTransientObject(uint32_t objectType, uint32_t maxObjectSize, TEE_ObjectHandle *object);
+void TEE_FreeTransientObject(TEE_ObjectHandle object);
+TEE_Result TEE_PopulateTransientObject(TEE_ObjectHandle object, const TEE_Attribute *attrs, uint32_t attrCount);
+void TEE_InitRefAttribute(TEE_Attribute *attr, uint32_t attributeID, void *buffer, size_t length);
+void TEE_InitValueAttribute(TEE_Attribute *attr, uint32_t attributeID, uint32_t a, uint32_t b);
+TEE_Result TEE_GetObjectBufferAttribute(TEE_ObjectHandle object, uint32_t attributeID, void *buffer, size_t *size);
+TEE_Result TEE_RestrictObjectUsage1(TEE_ObjectHandle object, uint32_t objectUsage);
+TEE_Result TEE_GenerateKey(TEE_ObjectHandle object, uint32_t keySize, const TEE_Attribute *params, uint32_t paramCount);
+
+TEE_Result TEE_AllocateOperation(TEE_OperationHandle *operation, uint32_t algorithm, uint32_t mode,
+				 uint32_t maxKeySize);
+void TEE_FreeOperation(TEE_OperationHandle operation);
+TEE_Result TEE_SetOperationKey(TEE_OperationHandle operation, TEE_ObjectHandle key);
+void TEE_DigestUpdate(TEE_OperationHandle operation, const void *chunk, size_t chunkSize);
+TEE_Result TEE_DigestDoFinal(TEE_OperationHandle operation, const void *chunk, size_t chunkLen, void *hash,
+			     size_t *hashLen);
+void TEE_MACInit(TEE_OperationHandle operation, const void *IV, size_t IVLen);
+void TEE_MACUpdate(TEE_OperationHandle operation, const void *chunk, size_t chunkSize);
+TEE_Result TEE_MACComputeFinal(TEE_OperationHandle operation, const void *message, size_t messageLen, void *mac,
+			       size_t *macLen);
+TEE_Result TEE_AEInit(TEE_OperationHandle operation, const void *nonce, size_t nonceLen, uint32_t tagLen, size_t AADLen,
+		      size_t payloadLen);
+void TEE_AEUpdateAAD(TEE_OperationHandle operation, const void *AADdata, size_t AADdataLen);
+TEE_Result TEE_AEDecryptFinal(TEE_OperationHandle operation, const void *srcData, size_t srcLen, void *destData,
+			      size_t *destLen, void *tag, size_t tagLen);
+void TEE_DeriveKey(TEE_OperationHandle operation, const TEE_Attribute *params, uint32_t paramCount,
+		   TEE_ObjectHandle derivedKey);
 
 /* What a TA provides. */
 TEE_Result TA_CreateEntryPoint(void);

@@ -14,11 +14,12 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "secure_world.h"
+#include "../secure/libcrypto.h"
+#include "../secure/secure_world.h"
 #include "user_ta_header_defines.h"
 
 #ifndef EMU_EXTRA_STACK
-#define EMU_EXTRA_STACK (32 * 1024) /* this file's own frames and the C library's thread data; sanitizers want more */
+#define EMU_EXTRA_STACK (96 * 1024) /* frames of this side, of libcrypto and the C library; sanitizers want more */
 #endif
 
 #define DEFAULT_LIMIT (16u * 1024u * 1024u)
@@ -94,6 +95,7 @@ int main(void)
 {
 	pthread_attr_t attributes;
 	pthread_t thread;
+	const char *missing;
 	uint64_t limit;
 
 	/* The client asked for this before exec; once more, in case it was started by hand. */
@@ -102,6 +104,9 @@ int main(void)
 	prctl(PR_SET_DUMPABLE, 0); /* no debugger and no /proc/<pid>/mem for the normal world; leak checks need them */
 #endif
 	mallopt(M_ARENA_MAX, 1);
+	missing = libcrypto_start();
+	if (missing)
+		die(missing);
 	limit = read_config();
 	memory_start(limit, TA_STACK_SIZE + (uint64_t)(&end - &__data_start));
 	if (memory_now() > limit)

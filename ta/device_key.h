@@ -1,0 +1,19 @@
+/* The device's key pair, in secure storage. Internal to the TA. */
+#ifndef LB_DEVICE_KEY_H
+#define LB_DEVICE_KEY_H
+
+#include <tee_internal_api.h>
+
+#include "lb_sealed.h"
+
+/*
+ * Opens the pair and gives its public key; makes one where there is none. The caller closes `pair`.
+ * CORRUPT_OBJECT: what is stored is no key pair. It is not replaced: what was sealed to it would be lost unnoticed.
+ * (OP-TEE itself removes an object whose integrity is broken, after it has said so once.)
+ */
+TEE_Result lb_device_key_open(TEE_ObjectHandle *pair, uint8_t public_key[LB_SEALED_KEY_BYTES]);
+
+/* SHA-256 of a public key: whom a model was sealed to. */
+TEE_Result lb_device_id(const uint8_t public_key[LB_SEALED_KEY_BYTES], uint8_t id[32]);
+
+#endif
