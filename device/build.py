@@ -14,16 +14,13 @@ import platform
 import shlex
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import filelock
-import platformdirs
-
 from device.board import BoardError
+from device.cache import cache_root, made_once
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -59,6 +56,7 @@ PARTS = {
     "runtime": "ta/runtime",
     "ta": "ta",
     "secure": "device/emu/secure",
+    "start": "device/emu/start",
     "client": "device/emu/client",
     "agent": "device/agent",
 }
@@ -66,7 +64,7 @@ PARTS = {
 
 PROGRAMS = {
     "agent": ("agent", "client", "runtime", "kernels"),
-    "secure_world": ("secure", "ta", "runtime", "kernels"),
+    "secure_world": ("start", "secure", "ta", "runtime", "kernels"),
 }
 
 
@@ -102,21 +100,23 @@ def build(*, sanitize: bool = False) -> Build:
     return Build(key, folder, folder / "agent", folder / "secure_world", kernels, version, flags)
 
 
-def build_program(source: Path, parts: Sequence[str], *, sanitize: bool = False) -> Path:
-    """Compile a test program ``source`` with ``parts`` of the C side; an executable in the cache.
+def build_program(source: Path, parts: Sequence[str], *, more: Sequence[Path] = (), sanitize: bool = False) -> Path:
+    """Compile a test program ``source`` with ``more`` and ``parts`` of the C side; an executable in the cache.
 
     Raises:
         BoardError: as :func:`build`.
     """
     made = build(sanitize=sanitize)
     compiler = find_compiler()
-    key = hashlib.sha256("\0".join([made.key, *parts, source.name, source.read_text()]).encode()).hexdigest()
+    texts = [file.read_text() for file in (source, *more, *sorted(source.parent.glob("*.h")))]
+    key = hashlib.sha256("\0".join([made.key, *parts, source.name, *texts]).encode()).hexdigest()
 
     def make(folder: Path) -> None:
         linked = [str(made.folder / "objects" / _object(part, file)) for part in parts for file in part_sources(part)]
         includes = [f"-I{ROOT / include}" for include in INCLUDES]
         out = str(folder / source.stem)
-        _run([*compiler, *made.flags, *includes, str(source), *linked, "-o", out], source.name)
+        files = [str(source), *map(str, more), *linked]
+        _run([*compiler, *made.flags, *includes, *files, "-pthread", "-ldl", "-o", out], source.name)
 
     return _cached(key, make) / source.stem
 
@@ -176,30 +176,9 @@ def _key(compiler: Sequence[str], flags: Iterable[str], files: Iterable[Path]) -
     return digest.hexdigest()
 
 
-def _cache() -> Path:
-    base = os.environ.get("LEAKBOARD_CACHE") or platformdirs.user_cache_dir("leakboard")
-    return Path(base) / "build"
-
-
 def _cached(key: str, make: Callable[[Path], None]) -> Path:
     """The folder of ``key``, which ``make`` fills when it does not exist yet."""
-    cache = _cache()
-    folder = cache / key[:32]
-    if folder.is_dir():
-        return folder
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(cache / f"{key[:32]}.lock"):
-            if not folder.is_dir():
-                aside = Path(tempfile.mkdtemp(prefix="new-", dir=cache))
-                try:
-                    make(aside)
-                    os.replace(aside, folder)
-                finally:
-                    shutil.rmtree(aside, ignore_errors=True)
-    except OSError as error:
-        raise BoardError(f"cannot build in {cache}: {error} (LEAKBOARD_CACHE chooses another folder)") from error
-    return folder
+    return made_once(cache_root() / "build", key[:32], make)
 
 
 def _object(part: str, file: Path) -> str:
@@ -224,7 +203,7 @@ def _build_all(compiler: Sequence[str], flags: Sequence[str], sanitize: bool, fo
         return [str(objects / _object(part, file)) for part in parts for file in part_sources(part)]
 
     for program, parts in PROGRAMS.items():
-        extra = ["-pthread"] if program == "secure_world" else []
+        extra = ["-pthread", "-ldl"] if program == "secure_world" else []
         _run([*compiler, *flags, *of(parts), *extra, "-o", str(folder / program)], program)
     if not sanitize:
         library = str(folder / "libkernels.so")

@@ -7,7 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from suite import commands
+from device.board import BoardError
+from suite import board_commands, commands, sealing_commands
 from suite.errors import EXPECTED
 from suite.graph.planner import DoesNotFit
 from suite.render import FORMATS
@@ -45,6 +46,8 @@ def parser() -> argparse.ArgumentParser:
     data.add_argument("names", nargs="+")
     store = add("store", commands.store, "look after the store of trained models and measurements")
     store.add_argument("action", choices=("path", "check", "repair"), help="repair removes damaged entries")
+    board_commands.add_parser(subs)
+    sealing_commands.add_seal(subs)
     return top
 
 
@@ -55,6 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status: int = options.run(options)
     except DoesNotFit as error:
         print(f"{error.plan.table()}\nleakboard: error: {error}", file=sys.stderr)
+        return 1
+    except BoardError as error:
+        print(f"leakboard: error: {error}", file=sys.stderr)  # what compilers and consoles say keeps its lines
         return 1
     except (*EXPECTED, ValueError) as error:
         print(f"leakboard: error: {'; '.join(str(error).splitlines())}", file=sys.stderr)
