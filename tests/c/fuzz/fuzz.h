@@ -1,0 +1,93 @@
+/* What the fuzz targets share: failing loudly, taking bytes from the input, the cost of a model, a mutator. */
+#ifndef FUZZ_H
+#define FUZZ_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lb_runtime.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+int LLVMFuzzerInitialize(int *argc, char ***argv);
+size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t max_size);
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned int seed);
+
+/* A promise of the code under test; a broken one ends the run as a sanitizer's report does. */
+#define FUZZ_PROMISE(condition)                                                                                        \
+	do {                                                                                                           \
+		if (!(condition)) {                                                                                    \
+			fprintf(stderr, "%s:%d: broken promise: %s\n", __FILE__, __LINE__, #condition);                \
+			abort();                                                                                       \
+		}                                                                                                      \
+	} while (0)
+
+/* Bytes not yet used; what is taken beyond the end is zero. */
+struct input {
+	const uint8_t *at;
+	size_t left;
+};
+
+static inline void take(struct input *input, void *to, size_t bytes)
+{
+	size_t n = bytes < input->left ? bytes : input->left;
+
+	memset(to, 0, bytes);
+	if (n)
+		memcpy(to, input->at, n);
+	input->at += n;
+	input->left -= n;
+}
+
+static inline uint8_t take8(struct input *input)
+{
+	uint8_t value;
+
+	take(input, &value, sizeof(value));
+	return value;
+}
+
+static inline uint16_t take16(struct input *input)
+{
+	uint16_t value;
+
+	take(input, &value, sizeof(value));
+	return value;
+}
+
+static inline uint32_t take32(struct input *input)
+{
+	uint32_t value;
+
+	take(input, &value, sizeof(value));
+	return value;
+}
+
+/* Exactly `bytes`, so that a byte too far is seen; aligned to LB_ALIGN, filled, never NULL. */
+void *fuzz_block(size_t bytes, int fill);
+
+/* About how many operations a segment takes. Kernels may run only where this is below FUZZ_MOST_WORK. */
+#define FUZZ_MOST_WORK 200000u
+uint64_t fuzz_work(const struct lb_model *model, uint32_t segment);
+
+/* In place of lb_segment_run() where the code under test runs models: does nothing where it would take too long. */
+void fuzz_work_begins(void);
+enum lb_error fuzz_segment_run(const struct lb_model *model, uint32_t segment, void *arena, void *scratch);
+
+/* Runs every segment of an accepted file unless that takes too much memory or time. */
+void fuzz_run_model(const struct lb_model *model);
+
+/* A TEE's model file of one softmax over two values, probabilities out; returns its bytes. */
+#define FUZZ_TINY_IN_BYTES 8u
+#define FUZZ_TINY_OUT_BYTES 8u
+uint32_t fuzz_tiny_model(uint8_t *file, size_t room);
+
+/* Changes one 32-bit word of a struct to a value that formats care about. */
+void fuzz_mutate_word(uint8_t *data, size_t size, unsigned int seed);
+
+/* The mutator of a model file: its words, with the size in the header put right. */
+size_t fuzz_mutate_model(uint8_t *data, size_t size, size_t max_size, unsigned int seed);
+
+#endif
