@@ -8,7 +8,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from suite import progress
-from suite.boards import BOARDS
+from suite.boards import BOARDS, SSH_FORM
 from suite.conformance import CHECKS, ConformanceError
 from suite.deploying import refuse_too_large, untrained_victim
 from suite.leaderboard_cli import of_folder
@@ -60,7 +60,7 @@ def list_plugins(options: Namespace) -> int:
     for name in NAMES:
         shape = "x".join(map(str, INPUT_SHAPES[name]))
         print(f"  {name:<16} {shape}, {entry(name).n_classes} classes; {availability(name) or 'can be had here'}")
-    print(f"profiles: {', '.join(PROFILES)}\nboards: {', '.join(BOARDS)}")
+    print(f"profiles: {', '.join(PROFILES)}\nboards: {', '.join([*BOARDS, SSH_FORM])}")
     return 0
 
 

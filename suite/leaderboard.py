@@ -1,4 +1,4 @@
-"""From records to tables: one a victim, data set, profile and board, with a row a defense."""
+"""From records to tables: one a victim, data set, profile, board and the board's mode, with a row a defense."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from suite.published import Published, published
 from suite.record import METRICS, AttackScores, Record, RecordError, Scores
 
 ScoresOf = Callable[[Record], Scores]
+_Key = tuple[str, str, str, str, str]
 
 WHITE_BOX, BLACK_BOX = "vanilla", "full_tee"
 """The two bounds of every table."""
 
 _COST_FIELDS = (
     "switches_per_query", "bytes_to_tee", "bytes_from_tee", "ree_bytes", "tee_peak_bytes",
-    "tee_planned_bytes", "tee_limit_bytes", "tee_flops_frac",
+    "tee_planned_bytes", "tee_limit_bytes", "shared_bytes", "tee_flops_frac",
 )  # fmt: skip
 _ESTIMATES = ("accuracy_frac", *METRICS, "excess_auc", "latency_ratio")
 _TIMES = ("vanilla_us", "protected_us", "ree_us", "tee_us", "switch_us")
@@ -41,17 +42,19 @@ ATTACK_COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The leaderboard of one victim on one data set, at one scale, on one board.
+    """The leaderboard of one victim on one data set, at one scale, on one board in one mode.
 
     ``defenses`` has ``DEFENSE_COLUMNS``, a row a defense, the bounds first and last; ``attacks`` has
     ``ATTACK_COLUMNS``, a row an attack on a defense. A figure that was not measured is NaN. Units are in the
-    column names; a metric's ``_low`` and ``_high`` are the ends of its 95 % interval.
+    column names; a metric's ``_low`` and ``_high`` are the ends of its 95 % interval. ``mode`` is how the board's
+    clock runs, "" where its records do not say.
     """
 
     victim: str
     dataset: str
     profile: str
     board: str
+    mode: str
     defenses: pd.DataFrame
     attacks: pd.DataFrame
     notes: tuple[str, ...]
@@ -60,7 +63,7 @@ class Table:
     @property
     def key(self) -> Mapping[str, str]:
         """What tells this table from the others."""
-        names = ("victim", "dataset", "profile", "board")
+        names = ("victim", "dataset", "profile", "board", "mode")
         return {name: getattr(self, name) for name in names}
 
 
@@ -86,10 +89,10 @@ def leaderboard(
     candidates; one that raises RecordError costs its row the excess, nothing else. ``excluded``: (cell id,
     reason) of what was not run; ``problems``: lines of ``read_records``.
     """
-    groups: dict[tuple[str, str, str, str], list[Record]] = defaultdict(list)
+    groups: dict[_Key, list[Record]] = defaultdict(list)
     for record in records:
-        cell = record.cell
-        groups[cell.victim, cell.dataset, cell.profile, cell.board].append(record)
+        cell, mode = record.cell, str(record.provenance.board.get("mode", ""))
+        groups[cell.victim, cell.dataset, cell.profile, cell.board, mode].append(record)
     found = list(problems)
     tables = tuple(_table(key, groups[key], scores_of, found) for key in sorted(groups))
     return Leaderboard(tables, tuple(excluded), tuple(dict.fromkeys(found)))
@@ -134,9 +137,7 @@ class _Row:
         return over_seeds(found) if found and None not in found else None
 
 
-def _table(
-    key: tuple[str, str, str, str], records: Sequence[Record], scores_of: ScoresOf, problems: list[str]
-) -> Table:
+def _table(key: _Key, records: Sequence[Record], scores_of: ScoresOf, problems: list[str]) -> Table:
     by_defense: dict[str, list[Record]] = defaultdict(list)
     for record in sorted(records, key=lambda r: (r.cell.seed, r.cell.id)):
         by_defense[record.cell.defense].append(record)

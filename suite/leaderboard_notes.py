@@ -53,7 +53,10 @@ def _board(records: Sequence[Record]) -> str:
     if board == "emulated":
         return "Board emulated: times of this machine, with a process for a TEE; not of a Pi, not of OP-TEE."
     if board == "qemu":
-        return "Board qemu: real OP-TEE on an emulated processor; its times are not of a Pi."
+        return (
+            "Board qemu: real OP-TEE on an emulated processor. Its times are emulated time, not a Pi's: one nanosecond"
+            " for any instruction. Ratios within the table compare, microseconds with no other board's."
+        )
     return f"Board {board}: times of the board's own clock."
 
 
@@ -108,16 +111,22 @@ def _answers_only(records: Sequence[Record]) -> str:
     )
 
 
+def _is_emulated_time(records: Sequence[Record]) -> bool:
+    return all("emulated time" in str(r.provenance.board.get("mode", "")) for r in records)
+
+
 def _latency(records: Sequence[Record]) -> str:
     rounds = sorted({r.latency.rounds for r in records if r.latency})
     sessions = sorted({r.latency.sessions for r in records if r.latency})
     if not rounds:
         return "Latency was not measured."
     shown = " or ".join(f"{n:,}" for n in rounds)
+    starts = " or ".join(map(str, sessions))
     return (
-        f"Latency: median of {shown} rounds in {' or '.join(map(str, sessions))} starts of both, protected and vanilla"
-        " in turns in one run; intervals are taken over starts and rounds; the ratio is over"
-        " that vanilla. Switch us: the number of switches times the median empty TEE call."
+        f"Latency{', in emulated time' if _is_emulated_time(records) else ''}: median of {shown} rounds in {starts}"
+        f" {'start' if sessions == [1] else 'starts'} of both, protected and vanilla in turns in one run; intervals are"
+        " taken over starts and rounds; the ratio is over that vanilla. Switch us: the number of switches times the"
+        " median empty TEE call."
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from device.qemu.board import RUN_ENV
 from suite import progress
+from suite.boards import SSH_FORM
 from suite.matrix import Cell
 from suite.session import Options, Run, UsageError
 
@@ -21,6 +24,7 @@ _COLUMNS = ["min", "median", "iqr", "rounds"]
 
 _RUN = pytest.StashKey[Run]()
 _NOTES = pytest.StashKey[dict[str, list[Any]]]()
+_OUTER_RUN = pytest.StashKey[str | None]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -28,7 +32,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("leakboard", "Leakboard (pytest suite)")
     default = Options()
     add = group.addoption
-    add("--board", default=default.board, help="where deployments run (default: %(default)s)")
+    add("--board", default=default.board, help=f"emulated, qemu or {SSH_FORM} (default: %(default)s)")
     add("--profile", default=default.profile, help="smoke, quick or paper (default: %(default)s)")
     add("--seeds", default=default.seeds, help="0,1,2 or 0-4: one victim and split a seed (default: %(default)s)")
     add("--datasets", help="data sets by name, separated by commas (default: the profile's)")
@@ -37,7 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--attacks", help='attacks, e.g. "shadow[model=vgg11]" (default: every variant of every plugin)')
     add("--plugin", action="append", default=[], metavar="FILE", help="load a loose plugin file; can be repeated")
     add("--results", default=default.results, metavar="DIR", help="where records go (default: %(default)s)")
-    add("--tee-mib", metavar="MIB", help="memory limit of the emulated TEE in MiB (default: 16)")
+    add("--tee-mib", metavar="MIB", help="memory limit of the TEE in MiB (default: the board's)")
 
 
 def _options(config: pytest.Config) -> Options:
@@ -111,7 +115,10 @@ def _showing_progress(config: pytest.Config, patience_s: float = 0.0) -> Iterato
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Tell pytest-benchmark what to do, before it looks at its own options."""
+    """Name the run, and tell pytest-benchmark what to do before it looks at its own options."""
+    if not _is_worker(config):  # whose environment has the controller's
+        config.stash[_OUTER_RUN] = os.environ.get(RUN_ENV)
+        os.environ[RUN_ENV] = f"{os.getpid()}-{secrets.token_hex(4)}"
     if not _wants_suite(config) or not hasattr(config.option, "benchmark_disable"):
         return
     if _is_worker(config) or _is_controller(config):
@@ -119,6 +126,17 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.benchmark_disable = not config.option.benchmark_enable
     if not any(argument.startswith("--benchmark-columns") for argument in config.invocation_params.args):
         config.option.benchmark_columns = _COLUMNS
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """The run is over; one that it is part of is not."""
+    if _is_worker(config) or _OUTER_RUN not in config.stash:
+        return
+    outer = config.stash[_OUTER_RUN]
+    if outer is None:
+        os.environ.pop(RUN_ENV, None)
+    else:
+        os.environ[RUN_ENV] = outer
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -223,9 +241,16 @@ def pytest_runtest_teardown() -> None:
     progress.settle()
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Hand what a worker found to the controller; fail a run in which a plugin had nothing to run."""
+    """Stop the board; hand what a worker found to the controller; fail a run where a plugin had nothing to run.
+
+    With xdist, workers have ended when the controller's session does. Ctrl-C leads here, too.
+    """
     config = session.config
+    run = config.stash.get(_RUN, None)
+    if run is not None and not _is_worker(config):
+        run.bench.board.close()
     notes = config.stash.get(_NOTES, None)
     if notes is None:
         return

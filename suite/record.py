@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from suite.estimate import Estimate
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 class RecordError(ValueError):
@@ -100,6 +100,7 @@ class CostInfo:
     ree_bytes: int
     tee_peak_bytes: int
     tee_limit_bytes: int
+    shared_bytes: int
     tee_planned_bytes: int
     tee_flops_frac: float
 
@@ -194,6 +195,7 @@ class ProvenanceInfo:
     created_utc: str
     seconds: Mapping[str, float]
     attempts: int
+    incidents: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from suite.record import (
     UtilityInfo,
     VictimInfo,
 )
+from suite.retrying import Attempt
 from suite.store import Store
 
 
@@ -44,6 +45,7 @@ def compose(
     keys: Mapping[str, str],
     code: Mapping[str, str],
     seconds: Mapping[str, float],
+    attempt: Attempt,
 ) -> Record:
     """The record of a cell, raw scores not yet attached."""
     material, dataset = job.material(), job.material().dataset
@@ -113,7 +115,8 @@ def compose(
             board=dict(board.describe()),
             created_utc=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             seconds=dict(seconds),
-            attempts=1,
+            attempts=attempt.number,
+            incidents=attempt.incidents,
         ),
     )
 

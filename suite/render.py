@@ -125,7 +125,8 @@ def write_tables(board: Leaderboard, folder: Path) -> tuple[Path, ...]:
 
 
 def _title(table: Table) -> str:
-    return f"{table.victim} on {table.dataset} ({table.profile}, board {table.board})"
+    mode = f", {table.mode}" if "emulated time" in table.mode else ""
+    return f"{table.victim} on {table.dataset} ({table.profile}, board {table.board}{mode})"
 
 
 def _grids(table: Table) -> Iterator[Grid]:

@@ -20,6 +20,7 @@ from suite.record import AttackInfo, AttackScores, Record, RecordError
 from suite.recording import compose
 from suite.records import read_record, read_scores, record_path, write_record
 from suite.registry import Kind
+from suite.retrying import Attempt, with_recovery
 from suite.spec import parse
 from suite.store import Store
 from suite.timing import LatencyMeter
@@ -51,10 +52,16 @@ def training_jobs(cells: Sequence[Cell]) -> list[TrainJob]:
 def run_attack_cell(cell: Cell, bench: Bench) -> Record:
     """Attack one deployment and write the record; an up-to-date record is kept as it is.
 
+    Where the board is lost on the way, it is restarted and the cell is measured once more.
+
     Raises:
         GateError: the deployment is not what PyTorch computes; the record is written all the same.
         PluginError, BoardError, StoreError, DataError, RecordError: see there.
     """
+    return with_recovery(bench.board, cell.id, lambda attempt: _attack(cell, bench, attempt))
+
+
+def _attack(cell: Cell, bench: Bench, attempt: Attempt) -> Record:
     assert cell.attack is not None
     began = time.perf_counter()
     job = victim_job(cell)
@@ -81,7 +88,7 @@ def run_attack_cell(cell: Cell, bench: Bench) -> Record:
         seconds = {"train": trained - began, "attack": attacked - trained, "score": time.perf_counter() - attacked}
         record = compose(
             cell, bench.store, job, laid, evaluation, bench.board,
-            attack=attack, latency=None, keys=keys, code=code, seconds=seconds,
+            attack=attack, latency=None, keys=keys, code=code, seconds=seconds, attempt=attempt,
         )  # fmt: skip
         scores = AttackScores(outcome.scores, material.is_member, material.candidate_ids)
         record = write_record(bench.results, record, scores)
@@ -104,6 +111,10 @@ def run_latency_cell(cell: Cell, bench: Bench, turns: Turns = run_turns) -> Reco
 
     Raises: as ``run_attack_cell``.
     """
+    return with_recovery(bench.board, cell.id, lambda attempt: _latency(cell, bench, turns, attempt))
+
+
+def _latency(cell: Cell, bench: Bench, turns: Turns, attempt: Attempt) -> Record:
     began = time.perf_counter()
     job = victim_job(cell)
     pool.ensure(bench.store, [job], bench.plugins, bench.workers)
@@ -114,7 +125,7 @@ def run_latency_cell(cell: Cell, bench: Bench, turns: Turns = run_turns) -> Reco
     timed = time.perf_counter()
     image = job.material().test.images[0]
     with LatencyMeter(bench.board, unprotected.files, laid.files, image) as meter:
-        turns(meter, cell.profile.latency_rounds)
+        turns(meter, min(cell.profile.latency_rounds, bench.board.most_turns or cell.profile.latency_rounds))
         samples = meter.samples()
     switches = evaluation.about["stats"]["switches_per_query"]
     keys = {"victim": job.key().id, "deployment": laid.key.id, "evaluation": evaluation.key.id}
@@ -125,6 +136,7 @@ def run_latency_cell(cell: Cell, bench: Bench, turns: Turns = run_turns) -> Reco
         keys=keys,
         code={"record": code_hash("suite.run", roots=("suite", "device"))},
         seconds={"prepare": timed - began, "time": time.perf_counter() - timed},
+        attempt=attempt,
     )  # fmt: skip
     record = write_record(bench.results, record, samples)
     gates.check(record, cell.defense.make().max_accuracy_loss_frac)

@@ -9,7 +9,7 @@ from typing import Any
 
 from suite import matrix
 from suite.attacking import shadow_jobs
-from suite.boards import DEFAULT_TEE_MIB, make_board
+from suite.boards import make_board
 from suite.deploying import survey
 from suite.graph.ir import GraphError
 from suite.matrix import Cell
@@ -80,7 +80,7 @@ class Run:
                 datasets=self.datasets,
                 defenses=self._specs(Kind.DEFENSE, options.defenses),
                 attacks=self._specs(Kind.ATTACK, options.attacks),
-                board=options.board,
+                board=board.name,
                 profile=self.profile,
                 seeds=self.seeds,
             )
@@ -234,14 +234,14 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(seeds))
 
 
-def tee_mib(text: str | None) -> float:
-    """The TEE's memory limit, MiB.
+def tee_mib(text: str | None) -> float | None:
+    """The TEE's memory limit, MiB; None for the board's own.
 
     Raises:
         ValueError: not a number.
     """
     try:
-        return DEFAULT_TEE_MIB if text is None else float(text)
+        return None if text is None else float(text)
     except ValueError:
         raise ValueError(f"--tee-mib {text!r}: the TEE's memory limit is a number of MiB above 0") from None
 

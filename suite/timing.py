@@ -1,4 +1,7 @@
-"""Measuring what hiding costs: vanilla and the protected deployment in turns, in fresh sessions every few turns."""
+"""Measuring what hiding costs: vanilla and the protected deployment in turns, in fresh sessions every few turns.
+
+How many turns share a session, and how many there are at most, is the board's to say (``device.board.Board``).
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,6 @@ from suite.record import LatencySamples
 
 BURST = 4
 """Queries a turn. The first finds the caches full of the other deployment's weights and is dropped."""
-TURNS_A_SESSION = 8
-"""Where a process's memory and threads come to lie moves its times by more than one query differs from the next, so
-both deployments are started anew after so many turns, and intervals are taken over the starts."""
 
 
 class LatencyMeter:
@@ -37,11 +37,11 @@ class LatencyMeter:
 
     def vanilla(self) -> None:
         """The unprotected deployment's half of a turn; starts both anew when it is time to."""
-        turn = len(self._session_of_turn)
-        if self._sessions is None or turn % TURNS_A_SESSION == 0:
+        turn, most = len(self._session_of_turn), self._board.turns_a_session
+        if self._sessions is None or turn % most == 0:
             self._restart()
         assert self._sessions is not None
-        self._session_of_turn.append(turn // TURNS_A_SESSION)
+        self._session_of_turn.append(turn // most)
         self._taken["vanilla"].append(self._sessions[0].time(self._image, BURST, noops=0))
 
     def protected(self) -> None:

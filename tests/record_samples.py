@@ -103,6 +103,7 @@ def _record(
             ree_bytes=9_900_000,
             tee_peak_bytes=3_400_000 if hidden else 0,
             tee_limit_bytes=16 * 2**20,
+            shared_bytes=16_384 if hidden else 0,
             tee_planned_bytes=3_300_000 if hidden else 0,
             tee_flops_frac=0.153 if hidden else 0.0,
         ),
@@ -121,5 +122,6 @@ def _record(
             created_utc="2026-01-01T00:00:00Z",
             seconds={"victim": 61.5, "guess": 2.0},
             attempts=1,
+            incidents=(),
         ),
     )

@@ -18,7 +18,7 @@ BAD = {
     "data set": (("--datasets", "digit"), "did you mean 'digits'?"),
     "no data set": (("--datasets", ","), "--datasets ',': no data set in it"),
     "profile": (("--profile", "smok"), "unknown profile 'smok'; did you mean smoke?"),
-    "board": (("--board", "emulatd"), "unknown board 'emulatd'; did you mean emulated?"),
+    "board": (("--board", "emulatd"), "unknown board 'emulatd'; did you mean emulated or qemu?"),
     "seeds": (("--seeds", "x"), "--seeds 'x': write whole numbers"),
     "seeds backwards": (("--seeds", "3-1"), "--seeds '3-1': no seed in it"),
     "seeds without end": (("--seeds", "0-999999999999"), "take fewer"),
