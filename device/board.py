@@ -138,6 +138,8 @@ class Board(ABC):
     deployments that are timed are started anew after so many turns, and intervals are taken over the starts."""
     most_turns: int | None = None
     """More turns than that tell nothing new on this board; None where they always do."""
+    most_queries: int | None = None
+    """How many candidates to put to this board unless more are asked for; None where it is fast enough for all."""
 
     @abstractmethod
     def fingerprint(self) -> str:

@@ -24,7 +24,7 @@ from suite.progress import tell
 from suite.provenance import code_hash
 from suite.spec import PluginSpec
 from suite.store import Key, Store
-from victims.inference import one_thread
+from victims.inference import one_thread, predict
 
 PARITY_IMAGES = 256
 
@@ -65,15 +65,18 @@ def evaluate(
     )
 
     def make(folder: Path, scratch: Path) -> None:
-        images = len(material.candidates) + len(material.test)
+        images = len(material.candidates) + len(material.queried_test)
+        asked = material.queried_test
         tell(f"running {images} images through {spec.text} ({job.architecture}) on {board.name}")
         with board.open(laid.files) as session:
             answer = session.infer(material.candidates.images, boundary=boundary)
-            test = session.infer(material.test.images).outputs
+            test = session.infer(asked.images).outputs
             stats = session.stats()
-        deployment = deploying.deploy(spec, deploying.trained_victim(store, job))
+        victim = deploying.trained_victim(store, job)
+        deployment = deploying.deploy(spec, victim)
         found = {
-            "accuracy_frac": float((_labels(test) == material.test.labels).mean()),
+            "accuracy_frac": float((_labels(test) == asked.labels).mean()),
+            "victim_accuracy_frac": float((_labels(predict(victim.module, asked.images)) == asked.labels).mean()),
             "parity": parity(deployment, material, answer.outputs),
             "stats": dataclasses.asdict(stats),
         }

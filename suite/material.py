@@ -21,7 +21,10 @@ class Material:
     """Splits of a data set as a victim takes them: normalised by the members' mean and deviation.
 
     ``candidates`` are members and non-members in random order, what attacks are scored on; ``is_member`` bool [N] is
-    the truth about them and ``candidate_ids`` int64 [N] their place in the data set.
+    the truth about them and ``candidate_ids`` int64 [N] their place in the data set. ``queried_test`` are the test
+    images that a board is asked for: the first ones, where the profile limits queries.
+
+    ``fingerprint`` covers what a board is asked, ``training_fingerprint`` what models are trained and tested on.
     """
 
     dataset: Dataset
@@ -29,10 +32,12 @@ class Material:
     members: LabelledImages
     auxiliary: LabelledImages
     test: LabelledImages
+    queried_test: LabelledImages
     candidates: LabelledImages
     candidate_ids: NDArray[np.int64]
     is_member: NDArray[np.bool_]
     fingerprint: str
+    training_fingerprint: str
 
     def shadow_split(self, seed: int, index: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Which auxiliary images shadow ``index`` is trained on, and as many that it never sees.
@@ -63,8 +68,9 @@ def prepare(dataset_name: str, seed: int, profile: Profile) -> Material:
     def take(ids: NDArray[np.int64]) -> LabelledImages:
         return LabelledImages(normaliser.apply(dataset.images[ids]), np.asarray(dataset.labels[ids]))
 
-    ids = np.concatenate([splits.members, splits.nonmembers])
-    truth = np.arange(len(ids)) < len(splits.members)
+    most = len(splits.members) if profile.queries is None else min(len(splits.members), profile.queries // 2)
+    ids = np.concatenate([splits.members[:most], splits.nonmembers[:most]])
+    truth = np.arange(len(ids)) < most
     order = np.random.default_rng((_CANDIDATES, seed)).permutation(len(ids))
     members, auxiliary, test, candidates = (
         take(part) for part in (splits.members, splits.auxiliary, splits.test, ids[order])
@@ -72,7 +78,21 @@ def prepare(dataset_name: str, seed: int, profile: Profile) -> Material:
     pieces = (members, auxiliary, test, candidates)
     for array in (array for piece in pieces for array in (piece.images, piece.labels)):
         array.setflags(write=False)  # kept for the next cell: a plugin that writes into them must hear of it
-    fingerprint = hash_arrays(array for piece in pieces for array in (piece.images, piece.labels))
+    asked = LabelledImages(test.images[:most], test.labels[:most]) if profile.queries is not None else test
     return Material(
-        dataset, splits, members, auxiliary, test, candidates, ids[order].astype(np.int64), truth[order], fingerprint
+        dataset=dataset,
+        splits=splits,
+        members=members,
+        auxiliary=auxiliary,
+        test=test,
+        queried_test=asked,
+        candidates=candidates,
+        candidate_ids=ids[order].astype(np.int64),
+        is_member=truth[order],
+        fingerprint=_fingerprint(candidates, asked),
+        training_fingerprint=_fingerprint(members, auxiliary, test),
     )
+
+
+def _fingerprint(*pieces: LabelledImages) -> str:
+    return hash_arrays(array for piece in pieces for array in (piece.images, piece.labels))

@@ -68,7 +68,7 @@ class TrainJob:
         chosen = [] if self.index == VICTIM else [hash_arrays(self.split())]
         parts: dict[str, Any] = {
             "task": dataclasses.asdict(self.task()),
-            "images": [material.fingerprint, "members" if self.index == VICTIM else "auxiliary", *chosen],
+            "images": [material.training_fingerprint, "members" if self.index == VICTIM else "auxiliary", *chosen],
             "code": code_hash("victims.training", "victims.inference", plugin.cls.__module__, roots=("victims",)),
             "versions": {name: versions()[name] for name in ("torch", "numpy")},
             "device": "cuda" if torch.cuda.is_available() else "cpu",

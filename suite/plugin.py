@@ -41,6 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--attacks", help='attacks, e.g. "shadow[model=vgg11]" (default: every variant of every plugin)')
     add("--plugin", action="append", default=[], metavar="FILE", help="load a loose plugin file; can be repeated")
     add("--results", default=default.results, metavar="DIR", help="where records go (default: %(default)s)")
+    add("--queries", metavar="N", help="put at most N candidates to the board, or all (default: the board's)")
     add("--tee-mib", metavar="MIB", help="memory limit of the TEE in MiB (default: the board's)")
 
 
@@ -48,7 +49,7 @@ def _options(config: pytest.Config) -> Options:
     get = config.getoption
     return Options(
         get("board"), get("profile"), get("seeds"), get("datasets"), get("victims"), get("defenses"), get("attacks"),
-        tuple(str(Path(p).resolve()) for p in get("plugin")), get("results"), get("tee_mib"),
+        tuple(str(Path(p).resolve()) for p in get("plugin")), get("results"), get("tee_mib"), get("queries"),
     )  # fmt: skip
 
 

@@ -10,7 +10,11 @@ from victims.data.splits import SplitSizes
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """One scale. ``datasets`` are the default ones; ``epochs`` is multiplied by a recipe's own factor."""
+    """One scale. ``datasets`` are the default ones; ``epochs`` is multiplied by a recipe's own factor.
+
+    ``queries``: at most so many candidates are put to the board, half of them members, and half as many test images;
+    None puts all. What is trained does not depend on it.
+    """
 
     name: str
     datasets: tuple[str, ...]
@@ -18,6 +22,7 @@ class Profile:
     epochs: int
     shadows: int
     latency_rounds: int
+    queries: int | None = None
 
 
 PROFILES = {

@@ -77,10 +77,10 @@ def compose(
         task=TaskInfo(
             input_shape=dataset.input_shape,
             n_classes=dataset.n_classes,
-            n_members=len(material.members),
-            n_nonmembers=len(material.candidates) - len(material.members),
+            n_members=int(material.is_member.sum()),
+            n_nonmembers=int((~material.is_member).sum()),
             n_auxiliary=len(material.auxiliary),
-            n_test=len(material.test),
+            n_test=len(material.queried_test),
             dataset_fingerprint=dataset.fingerprint,
             dataset_source=dataset.source,
             splits_fingerprint=material.splits.fingerprint,
@@ -94,7 +94,7 @@ def compose(
             train_accuracy_frac=trained["train_accuracy_frac"],
             test_accuracy_frac=trained["test_accuracy_frac"],
         ),
-        utility=UtilityInfo(accuracy, trained["test_accuracy_frac"] - accuracy),
+        utility=UtilityInfo(accuracy, found["victim_accuracy_frac"] - accuracy),
         parity=ParityInfo(**found["parity"]),
         cost=CostInfo(
             **_counts(found["stats"]),

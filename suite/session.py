@@ -25,6 +25,7 @@ from victims.data.catalogue import INPUT_SHAPES, entry
 BOUNDS = {"vanilla": 0, "full_tee": 1}
 """The white box and the black box, between which every defense lies; their place in the matrix."""
 MAX_SEEDS = 1000
+MIN_QUERIES = 20
 
 
 class UsageError(ValueError):
@@ -33,7 +34,7 @@ class UsageError(ValueError):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Options:
-    """What was asked for. None and empty stand for the default; ``tee_mib`` None for the board's own limit."""
+    """What was asked for. None and empty stand for the default; of ``tee_mib`` and ``queries`` for the board's own."""
 
     board: str = "emulated"
     profile: str = "quick"
@@ -45,6 +46,7 @@ class Options:
     plugins: Sequence[str] = ()
     results: str = "results/local"
     tee_mib: str | None = None
+    queries: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ class Run:
             self.seeds = parse_seeds(options.seeds)
             self.datasets = self._datasets()
             board = make_board(options.board, tee_mib(options.tee_mib))
+            self.profile = dataclasses.replace(self.profile, queries=queries(options.queries, board.most_queries))
             self.cells = matrix.build(
                 victims=self._specs(Kind.VICTIM, options.victims),
                 datasets=self.datasets,
@@ -244,6 +247,19 @@ def tee_mib(text: str | None) -> float | None:
         return None if text is None else float(text)
     except ValueError:
         raise ValueError(f"--tee-mib {text!r}: the TEE's memory limit is a number of MiB above 0") from None
+
+
+def queries(text: str | None, default: int | None) -> int | None:
+    """How many candidates to put to the board at most; None: all.
+
+    Raises:
+        ValueError: neither "all" nor an even number from 20.
+    """
+    if text is None or text == "all":
+        return default if text is None else None
+    if not text.isdecimal() or int(text) % 2 or int(text) < MIN_QUERIES:
+        raise ValueError(f"--queries {text!r}: write all, or an even number from {MIN_QUERIES} (half are members)")
+    return int(text)
 
 
 def mebibytes(n: int) -> str:

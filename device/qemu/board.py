@@ -39,6 +39,7 @@ class QemuBoard(RemoteBoard):
 
     turns_a_session = 4
     most_turns = 8
+    most_queries = 400
 
     def __init__(
         self,
