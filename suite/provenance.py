@@ -35,9 +35,8 @@ def hash_arrays(arrays: Iterable[NDArray[Any]]) -> str:
     """SHA-256, hex, over shapes, dtypes and contents."""
     digest = hashlib.sha256()
     for array in arrays:
-        contiguous = np.ascontiguousarray(array)
-        digest.update(f"{contiguous.dtype.str}{contiguous.shape}".encode())
-        digest.update(contiguous.tobytes())
+        digest.update(f"{array.dtype.str}{array.shape}".encode())  # ascontiguousarray makes one dimension of none
+        digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
 
 

@@ -65,7 +65,7 @@ def command(*arguments, results):
     return [sys.executable, "-m", "pytest", *what, *fixed, *map(str, arguments)]
 
 
-def run(*arguments, cache, results, **env):
+def run(*arguments, cache, results, timeout_s=240, **env):
     """Run to the end; has ``returncode``, ``stdout``, ``stderr``."""
     return subprocess.run(
         command(*arguments, results=results),
@@ -73,7 +73,7 @@ def run(*arguments, cache, results, **env):
         env=environment(cache, **env),
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=timeout_s,
     )
 
 
