@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from device.board import BoardError
-from device.cache import cache_root, made_once
+from device.cache import cache_root, content_key, made_once
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -164,16 +164,8 @@ def sources() -> list[Path]:
 
 
 def _key(compiler: Sequence[str], flags: Iterable[str], files: Iterable[Path]) -> str:
-    digest = hashlib.sha256()
     parts = (*compiler, compiler_version(tuple(compiler)), *flags, *cpu(), *PARTS.values(), *INCLUDES)
-    digest.update("\0".join(parts).encode())
-    digest.update(Path(__file__).read_bytes())  # what is built, and where it lies
-    for file in files:
-        content = file.read_bytes()
-        name = file.relative_to(ROOT).as_posix() if file.is_relative_to(ROOT) else file.name
-        digest.update(f"\0{name}\0{len(content)}\0".encode())
-        digest.update(content)
-    return digest.hexdigest()
+    return content_key(parts, [Path(__file__), *files], ROOT)  # this file says what is built, and where it lies
 
 
 def _cached(key: str, make: Callable[[Path], None]) -> Path:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import filelock
@@ -17,6 +18,22 @@ from device.board import BoardError
 def cache_root() -> Path:
     """``LEAKBOARD_CACHE``, or the folder that this system means for caches."""
     return Path(os.environ.get("LEAKBOARD_CACHE") or platformdirs.user_cache_dir("leakboard")).absolute()
+
+
+def sha256_of(file: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def content_key(parts: Iterable[str], files: Iterable[Path], base: Path) -> str:
+    """SHA-256, hex, over texts and files; these by their names below ``base``, or their last names, and contents."""
+    digest = hashlib.sha256("\0".join(parts).encode())
+    for file in files:
+        content = file.read_bytes()
+        name = file.relative_to(base).as_posix() if file.is_relative_to(base) else file.name
+        digest.update(f"\0{name}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()
 
 
 def made_once(parent: Path, name: str, make: Callable[[Path], None]) -> Path:

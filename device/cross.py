@@ -7,7 +7,6 @@ board. The TA belongs to the OP-TEE that its dev kit comes from, and is built fo
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 import shutil
 from collections.abc import Iterable, Sequence
@@ -16,14 +15,12 @@ from pathlib import Path
 
 from device.board import BoardError
 from device.build import ROOT, WARNINGS, part_sources
-from device.cache import cache_root, made_once
-from device.qemu.steps import output, run_logged
+from device.cache import cache_root, content_key, made_once, sha256_of
+from device.qemu.host import PYTHON
+from device.qemu.steps import clean_environment, output, run_logged
 
 PREFIX_ENV = "CROSS_COMPILE"
 DEFAULT_PREFIX = "aarch64-linux-gnu-"
-PYTHON = "/usr/bin/python3"
-"""The dev kit's signing script needs Debian's ``python3-cryptography``."""
-
 FLAGS = ["-std=c11", "-O3", "-mcpu=cortex-a53", "-ffp-contract=fast", "-g", *WARNINGS]
 """The kernels' flags are those of ``ta/sub.mk``; Linux lets unaligned vectors be loaded anyway."""
 
@@ -126,9 +123,7 @@ def build_ta(dev_kit: Path, heap: int) -> Path:
     def make(folder: Path) -> None:
         given = [f"{PREFIX_ENV}={prefix()}", f"PYTHON3={PYTHON}", f"TA_DEV_KIT_DIR={dev_kit}", f"O={folder}/objects"]
         command = ["make", "-s", "-C", str(ROOT / "ta"), *given, *settings, "all"]
-        # Whatever a surrounding make or the user's shell sets is not meant for the TA.
-        env = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG", "TMPDIR")}
-        run_logged(command, "compiling the TA", folder / "log", env=env)
+        run_logged(command, "compiling the TA", folder / "log", env=clean_environment())
         os.replace(folder / "objects" / f"{TA_UUID}.ta", folder / f"{TA_UUID}.ta")
         shutil.rmtree(folder / "objects")
 
@@ -155,29 +150,18 @@ def compiler_version() -> str:
     return output([f"{prefix()}gcc", "--version"], "the cross compiler's version").splitlines()[0]
 
 
-def sha256_of(file: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
 @functools.cache
 def _kit_digest(dev_kit: Path) -> str:
     """Of all that a TA dev kit consists of."""
-    return _key([], sorted(file for file in dev_kit.rglob("*") if file.is_file()), dev_kit)
+    return content_key([], sorted(file for file in dev_kit.rglob("*") if file.is_file()), dev_kit)
 
 
 def _headers() -> list[Path]:
     return sorted(file for top in ("ta", "device") for file in (ROOT / top).rglob("*.h"))
 
 
-def _key(parts: Iterable[str], files: Iterable[Path], base: Path = ROOT) -> str:
-    digest = hashlib.sha256("\0".join(parts).encode())
-    for file in (Path(__file__), *files):
-        content = file.read_bytes()
-        name = file.relative_to(base).as_posix() if file.is_relative_to(base) else file.name
-        digest.update(f"\0{name}\0{len(content)}\0".encode() + content)
-    return digest.hexdigest()
+def _key(parts: Iterable[str], files: Iterable[Path]) -> str:
+    return content_key(parts, [Path(__file__), *files], ROOT)
 
 
 def _cache() -> Path:

@@ -80,7 +80,7 @@ class RemoteBoard(Board):
         self._limit = tee_limit_bytes
         self._heap = cross.heap_bytes(tee_limit_bytes)
         self._given_kit = dev_kit
-        self._holding = Holding(lambda: self._taken())
+        self._holding = Holding(self._taken)
         self._tell: Progress = progress or (lambda _: None)
 
     def fingerprint(self) -> str:  # noqa: D102  (see Board)

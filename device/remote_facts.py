@@ -19,6 +19,8 @@ _PARTS = {
 }
 """Arm's part numbers (MIDR_EL1), as the kernel shows them."""
 
+_UNKNOWN = "unknown"
+
 _ASK = r"""
 say() { printf '%s=%s\n' "$1" "$2"; }
 say kernel "$(uname -sr)"
@@ -52,17 +54,12 @@ def read_facts(target: SshTarget) -> Facts:
     part, revision = found.get("part", ""), found.get("revision", "")
     cores = found.get("cores", "")
     return Facts(
-        kernel=found.get("kernel") or "unknown",
-        model=found.get("model") or "unknown",
-        cpu=f"{_PARTS.get(part, f'Arm part {part or unknown_text()}')}{f' r0p{revision}' if revision else ''}",
+        kernel=found.get("kernel") or _UNKNOWN,
+        model=found.get("model") or _UNKNOWN,
+        cpu=f"{_PARTS.get(part, f'Arm part {part or _UNKNOWN}')}{f' r0p{revision}' if revision else ''}",
         cores=int(cores) if cores.isdigit() else 1,
         optee=_version(found.get("optee", "")),
     )
-
-
-def unknown_text() -> str:
-    """For what a board does not tell."""
-    return "unknown"
 
 
 def _version(said: str) -> str:

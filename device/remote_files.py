@@ -7,7 +7,8 @@ import shlex
 from pathlib import Path
 
 from device.board import BoardError, BoardLost
-from device.cross import TA_UUID, Agent, sha256_of
+from device.cache import sha256_of
+from device.cross import TA_UUID, Agent
 from device.ssh import SshTarget
 
 TA_FOLDER = "/lib/optee_armtz"

@@ -255,8 +255,10 @@ def queries(text: str | None, default: int | None) -> int | None:
     Raises:
         ValueError: neither "all" nor an even number from 20.
     """
-    if text is None or text == "all":
-        return default if text is None else None
+    if text is None:
+        return default
+    if text == "all":
+        return None
     if not text.isdecimal() or int(text) % 2 or int(text) < MIN_QUERIES:
         raise ValueError(f"--queries {text!r}: write all, or an even number from {MIN_QUERIES} (half are members)")
     return int(text)

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import filelock
-import platformdirs
 
+from device.cache import cache_root
 from suite.provenance import hash_file, hash_json
 
 MANIFEST = "manifest.json"
@@ -31,12 +31,6 @@ class Busy(Exception):
 
 class StoreError(RuntimeError):
     """The store cannot be written, or one of its entries is damaged; names the path and the way out."""
-
-
-def cache_root() -> Path:
-    """Where data, builds and artefacts are kept: ``LEAKBOARD_CACHE``, else the user's cache folder."""
-    configured = os.environ.get("LEAKBOARD_CACHE")
-    return Path(configured) if configured else Path(platformdirs.user_cache_dir("leakboard"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ class QemuBoard(RemoteBoard):
     in turns are both open. In between it is paused, since its clock and its OP-TEE go on even when it idles.
     """
 
-    mode = "icount shift=0 sleep=on: emulated time"
+    mode = f"icount {vm.ICOUNT.replace(',', ' ')}: emulated time"
     clock = Clock.PROCESS_CPU
 
     turns_a_session = 4

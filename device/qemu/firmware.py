@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from device.board import BoardError
-from device.qemu.steps import run_logged
+from device.qemu.steps import clean_environment, run_logged
 
 KERNEL_ADDRESS = 0x48000000
 FIP_OFFSET = 0x40000
@@ -39,8 +39,7 @@ def build_firmware(source: Path, optee: Path, out: Path, log: Path) -> None:
     for part in parts.values():
         if not part.exists():
             raise BoardError(f"the package optee-os has no {part.name} for the platform {optee.name}")
-    # What the caller's environment says of compilers and flags is meant for other programs.
-    env = {name: value for name, value in os.environ.items() if name in ("HOME", "LANG", "PATH", "TMPDIR")}
+    env = clean_environment()
     # GCC 12 takes an access to a fixed low address for one through a null pointer, and TF-A makes warnings errors.
     env["CFLAGS"] = "--param=min-pagesize=0"
     words = [f"{name}={part}" for name, part in parts.items()]

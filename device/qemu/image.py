@@ -14,7 +14,7 @@ from pathlib import Path
 import filelock
 
 from device.board import BoardError
-from device.cache import cache_root, made_once
+from device.cache import cache_root, content_key, made_once
 from device.qemu import lock
 from device.qemu.firmware import build_firmware
 from device.qemu.host import check_host, find_program
@@ -84,15 +84,11 @@ def _silent(_: str) -> None:
 
 
 def _name(pins: Sequence[Pin]) -> str:
-    digest = hashlib.sha256()
     compiler = output(
         [find_program("aarch64-linux-gnu-gcc"), "--version"], "the cross compiler's version"
     ).splitlines()[0]
-    digest.update("\0".join([compiler, *(pin.line() for pin in pins)]).encode())
-    for name in _INPUTS:
-        content = (_HERE / name).read_bytes()
-        digest.update(f"\0{name}\0{len(content)}\0".encode() + content)
-    return f"image-{digest.hexdigest()[:32]}"
+    key = content_key([compiler, *(pin.line() for pin in pins)], [_HERE / name for name in _INPUTS], _HERE)
+    return f"image-{key[:32]}"
 
 
 def _load(folder: Path) -> Image:

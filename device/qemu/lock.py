@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import tempfile
@@ -12,6 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from device.board import BoardError
+from device.cache import sha256_of
 
 LOCK = Path(__file__).with_name("packages.lock")
 
@@ -124,9 +124,7 @@ def check(pin: Pin, file: Path, called: str, way_out: str) -> None:
     Raises:
         BoardError: it is another; names the file, what was expected and what was found.
     """
-    with file.open("rb") as opened:
-        sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
-    size = file.stat().st_size
+    sha256, size = sha256_of(file), file.stat().st_size
     if (size, sha256) != (pin.size_bytes, pin.sha256):
         raise BoardError(
             f"{called} is not the pinned {pin.package} {pin.version}: expected {pin.size_bytes} bytes, SHA-256 "

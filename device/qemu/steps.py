@@ -13,6 +13,11 @@ from device.board import BoardError
 TAIL_LINES = 20
 
 
+def clean_environment() -> dict[str, str]:
+    """What a build may know of the caller's environment: what it says of compilers and flags is for other programs."""
+    return {name: value for name, value in os.environ.items() if name in ("HOME", "LANG", "PATH", "TMPDIR")}
+
+
 def run_logged(
     command: Sequence[str | Path],
     what: str,

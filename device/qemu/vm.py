@@ -12,7 +12,8 @@ from device.qemu.image import Image
 from device.qemu.qmp import SOCKET
 from device.qemu.steps import output
 
-MODE = ("-icount", "shift=0,sleep=on", "-seed", "1")
+ICOUNT = "shift=0,sleep=on"
+MODE = ("-icount", ICOUNT, "-seed", "1")
 """One instruction is one nanosecond of the board's clock, the same in every boot. While all processors idle, the clock
 goes with the wall's: if idle time were skipped (``sleep=off``), 200 s could pass on the board in a second here, and a
 busy host would lose connections to timeouts of the board's SSH server and network."""
