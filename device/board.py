@@ -31,21 +31,28 @@ class SealedRefused(BoardError):
         self.reason = reason
 
 
+class SlicesRefused(BoardError):
+    """The sealed slices of streamed filters are no such file, or the TA refused one: changed, missing, out of order."""
+
+
 class TeeOutOfMemory(BoardError):
     """The secure world refused the deployment because its memory limit is too small."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeploymentFiles:
-    """The two files of a deployment.
+    """The files of a deployment.
 
     ``public`` is what normal-world storage holds (``ta/include/lb_model.h``). ``sealed`` is what only the secure world
     may open, or None when nothing is hidden: either the model file itself, as it lies with the owner, which a session
-    seals to the device that it speaks with, or one sealed before (``ta/include/lb_sealed.h``).
+    seals to the device that it speaks with, or one sealed before (``ta/include/lb_sealed.h``). ``slices`` holds the
+    filters that ``sealed`` leaves out, or is None where it leaves out none: one slice behind the other, in the clear,
+    where ``sealed`` is, else sealed with it (``ta/include/lb_slices.h``). Normal-world storage holds them sealed.
     """
 
     public: Path
     sealed: Path | None
+    slices: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +87,9 @@ class Timings:
 class SessionStats:
     """Counts of a session so far.
 
-    ``switches_per_query``: TEE calls for one query. ``bytes_to_tee`` and ``bytes_from_tee``: per query.
-    ``ree_bytes``: public file, arena and scratch in normal-world memory. ``tee_peak_bytes``: most memory the secure
+    ``switches_per_query``: TEE calls for one query, those that bring slices included. ``bytes_to_tee`` (slices
+    included) and ``bytes_from_tee``: per query. ``ree_bytes``: public file, sealed slices, arena and scratch in
+    normal-world memory. ``tee_peak_bytes``: most memory the secure
     world held at once (heap, shared memory, stack and static data of the TA), 0 when nothing is hidden;
     ``tee_limit_bytes``: what it was allowed. ``shared_bytes``: memory that both worlds see while queries run.
     """

@@ -49,11 +49,15 @@ SANITIZED = [
     "-DEMU_EXTRA_STACK=4194304",
 ]
 
-INCLUDES = ("ta/include", "ta/kernels", "ta/runtime", "ta", "device/emu/include", "device/emu/pta", "device/agent")
+INCLUDES = (
+    *("ta/include", "ta/kernels", "ta/runtime", "ta/streaming", "ta"),
+    *("device/emu/include", "device/emu/pta", "device/agent"),
+)
 
 PARTS = {
     "kernels": "ta/kernels",
     "runtime": "ta/runtime",
+    "streaming": "ta/streaming",
     "ta": "ta",
     "secure": "device/emu/secure",
     "start": "device/emu/start",
@@ -64,7 +68,7 @@ PARTS = {
 
 PROGRAMS = {
     "agent": ("agent", "client", "runtime", "kernels"),
-    "secure_world": ("start", "secure", "ta", "runtime", "kernels"),
+    "secure_world": ("start", "secure", "ta", "streaming", "runtime", "kernels"),
 }
 
 

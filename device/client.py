@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from device import wire
 from device.board import Answer, BoardError, DeploymentFiles, Session, SessionStats, Timings
 from device.connection import Connection
 from device.sealing import KEY_BYTES, MODEL_HEADER_BYTES, is_sealed, seal
+from device.slice_sealing import are_sealed, seal_slices, split_slices
 from device.wire import Clock, FrameType
 
 BATCH_BYTES = 1 << 20
@@ -49,7 +51,7 @@ class AgentSession(Session):
         rank, d0, d1, d2, d3, self._classes, self._policy, n_crossings = wire.LOADED.unpack_from(loaded)
         self._shape = (d0, d1, d2, d3)[:rank]
         self._crossings = [
-            _crossing(wire.CROSSING.unpack_from(loaded, wire.LOADED.size + i * wire.CROSSING.size))
+            Crossing.of(wire.CROSSING.unpack_from(loaded, wire.LOADED.size + i * wire.CROSSING.size))
             for i in range(n_crossings)
         ]
 
@@ -58,7 +60,7 @@ class AgentSession(Session):
         n = len(batch)
         label = self._policy == wire.POLICY_LABEL
         outputs = np.empty((n, 1 if label else self._classes), dtype="<u4" if label else "<f4")
-        crossed = [np.empty((n, *shape), dtype="<f4") for _, shape in self._crossings if boundary]
+        crossed = [crossing.room(n) for crossing in self._crossings if boundary]
         step = max(1, BATCH_BYTES // max(1, 4 * math.prod(self._shape)))
         for first in range(0, n, step):
             part = batch[first : first + step]
@@ -69,8 +71,8 @@ class AgentSession(Session):
 
             head = wire.INFER.pack(len(part), boundary)
             self._connection.ask_many(FrameType.INFER, len(part), take, head, part.data.cast("B"))
-        names = [name for name, _ in self._crossings]
-        kept = dict(zip(names, (array.astype(np.float32, copy=False) for array in crossed), strict=False))
+        pairs = zip(self._crossings, crossed, strict=False)
+        kept = {crossing.name: crossing.values(array) for crossing, array in pairs}
         if label:
             return Answer(outputs[:, 0].astype(np.int64), kept)
         return Answer(outputs.astype(np.float32, copy=False), kept)
@@ -99,7 +101,7 @@ class AgentSession(Session):
             raise BoardError(f"images are {array.shape}, the deployment takes {self._shape} each")
         return np.ascontiguousarray(array, dtype="<f4")
 
-    def _take(self, answer: bytes, output: NDArray[np.generic], crossed: list[NDArray[np.float32]]) -> None:
+    def _take(self, answer: bytes, output: NDArray[np.generic], crossed: list[NDArray[np.generic]]) -> None:
         """Put one answer into the row of outputs and of each boundary tensor."""
         at = wire.RESULT.size
         expected = at + output.nbytes + sum(row.nbytes for row in crossed)
@@ -110,10 +112,31 @@ class AgentSession(Session):
             at += row.nbytes
 
 
-def _crossing(fields: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
-    """Name and shape of a tensor that crosses."""
-    step, from_tee, index, rank, *dims = fields
-    return f"step{step}.{'out' if from_tee else 'in'}{index}", tuple(dims[:rank])
+class Crossing(NamedTuple):
+    """A tensor that crosses: its name, its shape without batch, and the scale of its steps where it is int8, else 0."""
+
+    name: str
+    shape: tuple[int, ...]
+    scale: float
+
+    @classmethod
+    def of(cls, fields: tuple[Any, ...]) -> Crossing:
+        """Read what the agent says of one (``wire.CROSSING``)."""
+        step, from_tee, index, rank, *dims, dtype, scale = fields
+        name = f"step{step}.{'out' if from_tee else 'in'}{index}"
+        return cls(name, tuple(dims[:rank]), scale if dtype == wire.DTYPE_INT8 else 0.0)
+
+    def room(self, n: int) -> NDArray[Any]:
+        """An array for ``n`` of them, as the agent sends them: float32, or int8 with the channels last."""
+        if not self.scale:
+            return np.empty((n, *self.shape), dtype="<f4")
+        return np.empty((n, *self.shape[1:], self.shape[0]), dtype="i1")
+
+    def values(self, sent: NDArray[Any]) -> NDArray[np.float32]:
+        """What they stand for, float32 [N, *shape]."""
+        if not self.scale:
+            return sent.astype(np.float32, copy=False)
+        return np.ascontiguousarray(np.moveaxis(sent, -1, 1) * np.float32(self.scale), dtype=np.float32)
 
 
 def _greet(connection: Connection) -> None:
@@ -141,22 +164,27 @@ def _device_key(connection: Connection) -> bytes:
 
 def _load(connection: Connection, files: DeploymentFiles) -> bytes:
     public = _read(files.public, "public")
-    sealed = b"" if files.sealed is None else _sealed(connection, files.sealed)
-    answer = connection.ask(FrameType.LOAD, wire.LOAD.pack(len(public), len(sealed)))
-    data = memoryview(public + sealed)
+    sealed, slices = (b"", b"") if files.sealed is None else _sealed(connection, files.sealed, files.slices)
+    answer = connection.ask(FrameType.LOAD, wire.LOAD.pack(len(public), len(sealed), len(slices)))
+    data = memoryview(public + sealed + slices)
     for at in range(0, len(data), BATCH_BYTES):
         answer = connection.ask(FrameType.LOAD_DATA, data[at : at + BATCH_BYTES])
     return answer
 
 
-def _sealed(connection: Connection, file: Path) -> bytes:
-    """What of the hidden file leaves this side: nothing that another device than this could read."""
+def _sealed(connection: Connection, file: Path, slices_file: Path | None) -> tuple[bytes, bytes]:
+    """What of the hidden files leaves this side, model and slices: nothing that another device than this could read."""
     data = _read(file, "sealed")
+    slices = b"" if slices_file is None else _read(slices_file, "slices")
     if is_sealed(data):
-        return data
+        if slices and not are_sealed(slices):
+            raise BoardError(f"{file} is sealed and its slices {slices_file} are not: they are sealed together")
+        return data, slices
     if len(data) < MODEL_HEADER_BYTES:
         raise BoardError(f"the sealed file {file} has {len(data)} bytes: not a model file")
-    return seal(data, _device_key(connection))
+    if slices:
+        data, slices = seal_slices(data, split_slices(data, slices))
+    return seal(data, _device_key(connection)), slices
 
 
 def _read(file: Path, what: str) -> bytes:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import IO
 
 from device import wire
-from device.board import BoardError, BoardLost, SealedRefused, TeeOutOfMemory
+from device.board import BoardError, BoardLost, SealedRefused, SlicesRefused, TeeOutOfMemory
 from device.tee_errors import TARGET_DEAD, meaning
 from device.wire import AgentErrorCode, FrameType, SealedError
 
@@ -190,6 +190,8 @@ class Connection:
             return _Refusal(BoardLost(f"{text}{how}; {self._said()}"))
         if code == AgentErrorCode.REFUSED and detail in list(SealedError):
             return _Refusal(SealedRefused(text, SealedError(detail).name))
+        if code == AgentErrorCode.SLICES:
+            return _Refusal(SlicesRefused(text))
         why = meaning(detail) if code == AgentErrorCode.TEE else None
         return _Refusal(BoardError(f"{text}: {why}" if why else text))
 

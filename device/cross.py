@@ -18,13 +18,22 @@ from device.build import ROOT, WARNINGS, part_sources
 from device.cache import cache_root, content_key, made_once, sha256_of
 from device.qemu.host import PYTHON
 from device.qemu.steps import clean_environment, output, run_logged
+from device.slice_cipher import build_library
 
 PREFIX_ENV = "CROSS_COMPILE"
 DEFAULT_PREFIX = "aarch64-linux-gnu-"
 FLAGS = ["-std=c11", "-O3", "-mcpu=cortex-a53", "-ffp-contract=fast", "-g", *WARNINGS]
 """The kernels' flags are those of ``ta/sub.mk``; Linux lets unaligned vectors be loaded anyway."""
 
-INCLUDES = ("ta/include", "ta/kernels", "ta/runtime", "device/emu/include", "device/emu/pta", "device/agent")
+INCLUDES = (
+    "ta/include",
+    "ta/kernels",
+    "ta/runtime",
+    "ta/streaming",
+    "device/emu/include",
+    "device/emu/pta",
+    "device/agent",
+)
 CLIENT = ("device/emu/client/client_api.c", "device/driver/world.c")
 """The GlobalPlatform TEE Client API, over the TEE driver."""
 AGENT_PARTS = ("agent", "runtime", "kernels")
@@ -116,12 +125,14 @@ def build_ta(dev_kit: Path, heap: int) -> Path:
     if not (dev_kit / "mk" / "ta_dev_kit.mk").is_file():
         raise BoardError(f"{dev_kit} is no TA dev kit of OP-TEE: it has no mk/ta_dev_kit.mk")
     dev_kit = dev_kit.resolve()
+    cipher = build_library(prefix())
     settings = [f"LB_TA_DATA_SIZE={heap}", f"LB_TA_STACK_SIZE={TA_STACK_BYTES}", "CFG_WERROR=y"]
     made_of = sorted(file for name in ("*.c", "*.h", "*.mk", "Makefile") for file in (ROOT / "ta").rglob(name))
-    key = _key([compiler_version(), _kit_digest(dev_kit), *settings], made_of)
+    key = _key([compiler_version(), _kit_digest(dev_kit), cipher.name, *settings], made_of)
 
     def make(folder: Path) -> None:
         given = [f"{PREFIX_ENV}={prefix()}", f"PYTHON3={PYTHON}", f"TA_DEV_KIT_DIR={dev_kit}", f"O={folder}/objects"]
+        given.append(f"LB_SLICE_CIPHER={cipher}")
         command = ["make", "-s", "-C", str(ROOT / "ta"), *given, *settings, "all"]
         run_logged(command, "compiling the TA", folder / "log", env=clean_environment())
         os.replace(folder / "objects" / f"{TA_UUID}.ta", folder / f"{TA_UUID}.ta")

@@ -6,7 +6,7 @@ import struct
 from enum import IntEnum
 
 FRAME_MAGIC = 0x3146424C
-FRAME_VERSION = 2
+FRAME_VERSION = 3
 FRAME_MAX_BYTES = 64 << 20
 FRAME_ANSWER = 0x8000
 FRAME_ERROR = 0xFFFF
@@ -38,6 +38,7 @@ class AgentErrorCode(IntEnum):
     TEE = 7
     SEALED = 8
     REFUSED = 9
+    SLICES = 10
 
 
 class SealedError(IntEnum):
@@ -68,9 +69,9 @@ class Clock(IntEnum):
 FRAME = struct.Struct("<IHHII")  # magic, version, type, request, bytes
 FAILURE = struct.Struct("<II")  # code, detail; then the text
 HELLO = struct.Struct("<IIII")  # protocol_version, model_version, frame_max_bytes, pid
-LOAD = struct.Struct("<II")  # public_bytes, sealed_bytes
+LOAD = struct.Struct("<III")  # public_bytes, sealed_bytes, slices_bytes
 LOADED = struct.Struct("<I4IIII")  # input_rank, input_dims, n_classes, policy, n_crossings
-CROSSING = struct.Struct("<IIII4I")  # step, from_tee, index, rank, dims
+CROSSING = struct.Struct("<IIII4IIf")  # step, from_tee, index, rank, dims, dtype, scale
 INFER = struct.Struct("<II")  # n_images, boundary
 RESULT = struct.Struct("<II")  # output_bytes, boundary_bytes
 TIME = struct.Struct("<IIII")  # rounds, noops, clock, reserved
@@ -78,3 +79,6 @@ STATS = struct.Struct("<7Q")  # switches, to, from, ree, tee peak, tee limit, sh
 
 POLICY_LABEL = 4
 """``LB_POLICY_LABEL`` of ``ta/include/lb_model.h``: answers are one uint32 each."""
+
+DTYPE_INT8 = 1
+"""``LB_DTYPE_INT8``: such tensors cross as one byte an element, channels last."""

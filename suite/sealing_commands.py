@@ -10,6 +10,7 @@ from pathlib import Path
 
 from device.board import BoardError
 from device.sealing import key_from_pem, key_to_pem, seal
+from device.slice_sealing import seal_slices, slice_count, split_slices
 from suite.boards import BOARDS, SSH_FORM, make_board
 from suite.progress import to_stderr
 
@@ -22,6 +23,9 @@ def add_seal(subs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     sub.add_argument("model", type=Path, metavar="MODEL.lbm", help="the TEE's model file, as deployments have it")
     sub.add_argument("--device-key", type=Path, required=True, metavar="KEYFILE", help="made by leakboard board key")
     sub.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
+    sub.add_argument(
+        "--slices", type=Path, metavar="FILE", help="of a model that streams: its slices; sealed into OUTPUT.slices"
+    )
     sub.add_argument(
         "--version", type=int, default=0, metavar="N", help="a device refuses lower ones later (default: not counted)"
     )
@@ -44,12 +48,24 @@ def seal_file(options: Namespace) -> int:
     except BoardError as error:
         raise BoardError(f"{options.device_key}: {error}; leakboard board key writes one") from error
     try:
+        model, slices = _with_slices(model, options.slices)
         sealed = seal(model, key, version=options.version)
     except BoardError as error:
         raise BoardError(f"{options.model}: {error}") from error
+    if slices:
+        _write(options.output.with_name(f"{options.output.name}.slices"), slices)
     _write(options.output, sealed)
     print(f"sealed {options.model} ({len(model)} bytes) to the device of {options.device_key}: {options.output}")
     return 0
+
+
+def _with_slices(model: bytes, file: Path | None) -> tuple[bytes, bytes]:
+    """The model with a key for its slices, and these sealed; the model as it is when it has none."""
+    if file is not None:
+        return seal_slices(model, split_slices(model, _read(file)))
+    if n := slice_count(model):
+        raise BoardError(f"it leaves out {n} slices that are streamed to the device: name their file with --slices")
+    return model, b""
 
 
 def write_key(options: Namespace) -> int:

@@ -4,6 +4,7 @@
 #include "device_key.h"
 #include "leakboard_ta.h"
 #include "model_store.h"
+#include "slice_opening.h"
 #include "user_ta_header_defines.h"
 
 struct session {
@@ -12,6 +13,9 @@ struct session {
 	int is_open;
 	uint32_t next; /* the segment that may run */
 	uint32_t runs;
+	int is_waiting; /* a run, for the slice that `cursor` names */
+	uint32_t segment;
+	struct lb_cursor cursor;
 };
 
 #define NO_PARAMETERS                                                                                                  \
@@ -19,12 +23,16 @@ struct session {
 #define LOAD_PARAMETERS                                                                                                \
 	TEE_PARAM_TYPES(TEE_PARAM_TYPE_MEMREF_INPUT, TEE_PARAM_TYPE_VALUE_OUTPUT, TEE_PARAM_TYPE_NONE,                 \
 			TEE_PARAM_TYPE_NONE)
+#define RUN_PARAMETERS                                                                                                 \
+	TEE_PARAM_TYPES(TEE_PARAM_TYPE_VALUE_INPUT, TEE_PARAM_TYPE_MEMREF_INPUT, TEE_PARAM_TYPE_MEMREF_OUTPUT,         \
+			TEE_PARAM_TYPE_VALUE_OUTPUT)
 
 static void close_model(struct session *session)
 {
 	lb_loading_drop(&session->loading);
 	lb_held_model_close(&session->held);
 	session->is_open = 0;
+	session->is_waiting = 0;
 	session->next = 0;
 	session->runs = 0;
 }
@@ -106,6 +114,8 @@ static TEE_Result open_model(struct session *session, uint32_t types, TEE_Param 
 	session->is_open = 1;
 	params[2].value.a = session->held.model.header->n_segments;
 	params[2].value.b = session->held.model.header->policy;
+	params[3].value.a = session->held.model.header->n_slices;
+	params[3].value.b = (uint32_t)lb_slice_buffer_bytes(&session->held.model);
 	return TEE_SUCCESS;
 }
 
@@ -136,6 +146,23 @@ static size_t output_bytes(const struct session *session, uint32_t segment)
 	return lb_policy_bytes(header->policy, header->n_classes);
 }
 
+/* A run that has computed what it can: it waits for slices, or gives its outputs, `bytes` of them. */
+static void give(struct session *session, TEE_Param params[4], size_t bytes)
+{
+	const struct lb_model *model = &session->held.model;
+	const uint32_t segment = session->segment;
+
+	session->is_waiting = session->cursor.waiting != 0;
+	params[3].value.a = 0;
+	params[3].value.b = session->is_waiting ? lb_cursor_missing(model, &session->cursor) : 0;
+	params[2].memref.size = session->is_waiting ? 0 : bytes;
+	if (session->is_waiting)
+		return;
+	params[3].value.a = write_outputs(session, segment, params[2].memref.buffer);
+	session->next = segment + 1u == model->header->n_segments ? 0 : segment + 1u;
+	session->runs++;
+}
+
 static TEE_Result run(struct session *session, uint32_t types, TEE_Param params[4])
 {
 	const struct lb_model *model = &session->held.model;
@@ -143,8 +170,8 @@ static TEE_Result run(struct session *session, uint32_t types, TEE_Param params[
 	size_t need;
 
 	session->next = 0; /* until this run has succeeded */
-	if (types != TEE_PARAM_TYPES(TEE_PARAM_TYPE_VALUE_INPUT, TEE_PARAM_TYPE_MEMREF_INPUT,
-				     TEE_PARAM_TYPE_MEMREF_OUTPUT, TEE_PARAM_TYPE_VALUE_OUTPUT))
+	session->is_waiting = 0;
+	if (types != RUN_PARAMETERS)
 		return TEE_ERROR_BAD_PARAMETERS;
 	segment = params[0].value.a;
 	if (!session->is_open || segment >= model->header->n_segments || segment != expected)
@@ -160,14 +187,66 @@ static TEE_Result run(struct session *session, uint32_t types, TEE_Param params[
 
 	/* The only read of shared memory: from here on the normal world cannot change what is computed on. */
 	lb_segment_put_inputs(model, segment, session->held.arena.data, params[1].memref.buffer);
-	if (lb_segment_run(model, segment, session->held.arena.data, session->held.scratch.data))
+	if (lb_cursor_begin(model, segment, &session->cursor))
 		return TEE_ERROR_GENERIC;
-	params[3].value.a = write_outputs(session, segment, params[2].memref.buffer);
-	params[3].value.b = 0;
-	params[2].memref.size = need;
-	session->next = segment + 1u == model->header->n_segments ? 0 : segment + 1u;
-	session->runs++;
+	lb_cursor_advance(model, &session->cursor, session->held.arena.data, session->held.scratch.data);
+	session->segment = segment;
+	give(session, params, need);
 	return TEE_SUCCESS;
+}
+
+/* Opens and computes one slice after the other. On an error `why` has its number, and the slice's. */
+static TEE_Result take_slices(struct session *session, const unsigned char *sealed, size_t bytes, TEE_Param *why)
+{
+	const struct lb_model *model = &session->held.model;
+	struct lb_cursor *cursor = &session->cursor;
+
+	do {
+		const size_t record =
+			cursor->waiting ? (size_t)model->slices[cursor->slice].bytes + LB_SLICE_TAG_BYTES : SIZE_MAX;
+		enum lb_error error = LB_ERROR_ARGUMENT;
+
+		if (record <= bytes)
+			error = lb_slice_feed(model, cursor, session->held.arena.data, session->held.scratch.data,
+					      session->held.slice.data, sealed, record);
+		why->value.a = (uint32_t)error;
+		why->value.b = cursor->slice;
+		switch (error) {
+		case LB_OK: break;
+		case LB_ERROR_ARGUMENT: return TEE_ERROR_BAD_PARAMETERS;
+		case LB_ERROR_SLICE: return TEE_ERROR_SECURITY;
+		default: return TEE_ERROR_BAD_FORMAT;
+		}
+		lb_cursor_advance(model, cursor, session->held.arena.data, session->held.scratch.data);
+		sealed += record;
+		bytes -= record;
+	} while (bytes);
+	return TEE_SUCCESS;
+}
+
+static TEE_Result feed_slices(struct session *session, uint32_t types, TEE_Param params[4])
+{
+	int was_waiting = session->is_waiting;
+	TEE_Result result;
+	size_t need;
+
+	session->is_waiting = 0; /* until these are taken */
+	session->next = 0;
+	if (types != RUN_PARAMETERS)
+		return TEE_ERROR_BAD_PARAMETERS;
+	if (!was_waiting || params[0].value.a != session->segment)
+		return TEE_ERROR_BAD_STATE;
+	if (params[0].value.b || !params[1].memref.buffer)
+		return TEE_ERROR_BAD_PARAMETERS;
+	need = output_bytes(session, session->segment);
+	if (params[2].memref.size < need || !params[2].memref.buffer) {
+		params[2].memref.size = need;
+		return TEE_ERROR_SHORT_BUFFER;
+	}
+	result = take_slices(session, params[1].memref.buffer, params[1].memref.size, &params[3]);
+	if (result == TEE_SUCCESS)
+		give(session, params, need);
+	return result;
 }
 
 static TEE_Result stats(const struct session *session, uint32_t types, TEE_Param params[4])
@@ -230,6 +309,7 @@ TEE_Result TA_InvokeCommandEntryPoint(void *context, uint32_t command, uint32_t 
 	case LEAKBOARD_CMD_DEVICE_KEY: return device_key(types, params);
 	case LEAKBOARD_CMD_BEGIN_MODEL: return begin_model(session, types, params);
 	case LEAKBOARD_CMD_LOAD_CHUNK: return load_chunk(session, types, params);
+	case LEAKBOARD_CMD_FEED_SLICES: return feed_slices(session, types, params);
 	default: return TEE_ERROR_NOT_SUPPORTED;
 	}
 }

@@ -1,9 +1,11 @@
 #include "model_store.h"
 
 #include "leakboard_ta.h"
+#include "slice_opening.h"
 
 void lb_held_model_close(struct lb_held_model *held)
 {
+	lb_block_free(&held->slice);
 	lb_block_free(&held->scratch);
 	lb_block_free(&held->arena);
 	lb_block_free(&held->file);
@@ -47,6 +49,8 @@ TEE_Result lb_held_model_open(struct lb_held_model *held, struct lb_loading *loa
 		result = lb_block_alloc(&held->arena, held->model.header->arena_bytes);
 	if (result == TEE_SUCCESS)
 		result = lb_block_alloc(&held->scratch, held->model.scratch_bytes);
+	if (result == TEE_SUCCESS && held->model.header->n_slices)
+		result = lb_block_alloc(&held->slice, lb_slice_buffer_bytes(&held->model));
 	if (result == TEE_SUCCESS) /* last: a model that cannot be opened must not shut out the one before it */
 		result = lb_loading_commit(&header);
 	if (result)

@@ -10,6 +10,7 @@
 /* Everything that one open model holds; all zero when there is none. */
 struct lb_held_model {
 	struct lb_block file, arena, scratch;
+	struct lb_block slice; /* one sealed slice, opened in place; empty where the model has none */
 	struct lb_model model;
 };
 

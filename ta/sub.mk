@@ -3,8 +3,15 @@ lb-kernels := $(sort $(notdir $(wildcard $(CURDIR)/kernels/*.c)))
 lb-runtime := $(sort $(notdir $(wildcard $(CURDIR)/runtime/*.c)))
 lb-ta := $(sort $(notdir $(wildcard $(CURDIR)/*.c)))
 
-global-incdirs-y += include kernels runtime .
-srcs-y += $(lb-ta) $(addprefix runtime/,$(lb-runtime)) $(addprefix kernels/,$(lb-kernels))
+lb-streaming := $(sort $(patsubst $(CURDIR)/%,%,$(wildcard $(CURDIR)/streaming/*.c $(CURDIR)/streaming/armv8/*.c)))
+
+global-incdirs-y += include kernels runtime streaming .
+srcs-y += $(lb-ta) $(addprefix runtime/,$(lb-runtime)) $(addprefix kernels/,$(lb-kernels)) $(lb-streaming)
+
+# The cipher of sealed slices: OpenSSL's object files in an archive.
+libdirs += $(LB_SLICE_CIPHER)
+libnames += lbcipher
+libdeps += $(LB_SLICE_CIPHER)/liblbcipher.a
 
 global-cppflags-y += $(if $(LB_TA_DATA_SIZE),-DTA_DATA_SIZE=$(LB_TA_DATA_SIZE))
 global-cppflags-y += $(if $(LB_TA_STACK_SIZE),-DTA_STACK_SIZE=$(LB_TA_STACK_SIZE))

@@ -10,7 +10,7 @@ import numpy as np
 
 from device.board import DeploymentFiles
 from device.build import build
-from suite.graph.format import pack_public, pack_sealed
+from suite.graph.format import pack_public, pack_sealed, pack_slices
 from suite.graph.ir import Graph, Node, Op
 from suite.graph.partition import split
 from suite.policy import OutputPolicy, PolicyKind
@@ -93,4 +93,6 @@ def deploy(folder: Path, graph: Graph, hidden: set[str], policy: OutputPolicy = 
     if not hidden:
         return DeploymentFiles(public, None)
     sealed.write_bytes(pack_sealed(segments, policy, MODEL_ID))
-    return DeploymentFiles(public, sealed)
+    slices = folder / "slices.bin"
+    slices.write_bytes(b"".join(pack_slices(segments)))
+    return DeploymentFiles(public, sealed, slices if slices.stat().st_size else None)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from enum import IntEnum
 
 import numpy as np
 from fuzz_targets import TARGETS
 
-from device import wire
+from device import slice_sealing, wire
 from device.wire import FrameType
-from suite.graph.format import pack_public, pack_sealed
+from suite.graph.format import pack_public, pack_sealed, pack_slices
 from suite.graph.ir import Graph, Node, Op
 from suite.graph.partition import split
+from suite.graph.quantize import calibrate, quantize
 from suite.graph.wire import HEADER
 from suite.policy import OutputPolicy
 
@@ -84,12 +86,30 @@ def deployments() -> dict[str, tuple[bytes, bytes]]:
     return made
 
 
+def streamed() -> tuple[bytes, bytes, tuple[bytes, ...]]:
+    """Public and sealed model file, and slices, of a linear layer on int8 that comes in two."""
+    floats = np.linspace(-1, 1, 32, dtype=np.float32).reshape(8, 4)
+    nodes = (
+        Node("flat", Op.FLATTEN, ("image",), "f", "flat"),
+        Node("fc", Op.LINEAR, ("f",), "l", "fc", {}, {"weight": floats, "bias": floats[:, 0].copy()}),
+        Node("soft", Op.SOFTMAX, ("l",), "p", "soft"),
+    )
+    graph = Graph(("image",), ("p",), nodes, {"image": (1, 2, 2), "f": (4,), "l": (8,), "p": (8,)})
+    images = np.linspace(-1, 1, 8, dtype=np.float32).reshape(2, 1, 2, 2)
+    int8 = quantize(graph, calibrate(graph, images, 100.0))
+    cut = replace(int8, nodes=tuple(replace(n, slices=(4, 4)) if n.name == "fc" else n for n in int8.nodes))
+    segments, policy = split(cut, {node.name for node in cut.nodes}), OutputPolicy.parse("probs")
+    parts = (segments, policy, MODEL_ID)
+    return pack_public(*parts), pack_sealed(*parts), pack_slices(segments)
+
+
 def model_seeds() -> dict[str, bytes]:
     seeds = {}
     for name, (public, sealed) in deployments().items():
         seeds[f"public-{name}"] = public
         if sealed:
             seeds[f"sealed-{name}"] = sealed
+    seeds["sealed-streamed"] = streamed()[1]
     return seeds
 
 
@@ -145,7 +165,7 @@ def ta_seeds() -> dict[str, bytes]:
     """A byte of step and session, then what the step wants (fuzz_ta.c)."""
 
     def model(name: str) -> bytes:
-        sealed = deployments()[name][1]
+        sealed = streamed()[1] if name == "streamed" else deployments()[name][1]
         return Step.MODEL.on(0) + struct.pack("<H", len(sealed)) + sealed
 
     def run(segment: int, in_bytes: int, out_bytes: int, session: int = 0) -> bytes:
@@ -154,6 +174,7 @@ def ta_seeds() -> dict[str, bytes]:
     def chunk(how: int, rest: bytes = b"") -> bytes:
         return Step.CHUNK.on(0) + bytes([how]) + rest
 
+    feed = run(0, 0x8000 | len(streamed()[2][0]) + slice_sealing.TAG_BYTES, 32)
     load, begin, opened = Step.LOAD.on(0), Step.BEGIN.on(0), Step.OPEN_MODEL.on(0)
     header = Step.HEADER.on(0) + bytes([15, 0])
     values = struct.pack("<2I", 1, 2)
@@ -172,6 +193,14 @@ def ta_seeds() -> dict[str, bytes]:
         "cut": model("tail") + header + begin + chunk(4, b"\x20\0") + begin + chunk(0) + opened,
         "another-header": model("tail") + Step.HEADER.on(0) + b"\x0f\1\x08\0\1" + begin + chunk(0) + opened,
         "fails": Step.FAIL.on(0) + b"\5" + model("small") + load + Step.FAIL.on(0) + b"\x0c" + load,
+        "streams": model("streamed")
+        + load
+        + (run(0, 16, 32) + feed + feed) * 2
+        + run(0, 16, 32)
+        + feed
+        + run(0, 16, 32),
+        "streams-twice": model("streamed") + load + run(0, 16, 32) + run(0, 0x8000 | 160, 32) + feed,
+        "streams-short": model("streamed") + load + run(0, 16, 32) + run(0, 0x8000 | 81, 32) + feed,
         "statistics": Step.ANY.on(0) + struct.pack("<BH", 3, 0x22) + values * 4,
         "device-key": Step.ANY.on(0) + struct.pack("<BH", 5, 0x6) + struct.pack("<H", 64) + values * 3,
         "anything": Step.ANY.on(0) + struct.pack("<BHH", 6, 0x25, 0x4000 | 192) + sealed_header(3000, 1024) + values,
@@ -196,11 +225,21 @@ def agent_seeds() -> dict[str, bytes]:
     for name, (public, model) in deployments().items():
         sealed = sealed_file(model) if model else b""
         image = np.linspace(-1, 1, 4 if name == "small" else 32, dtype=np.float32).tobytes()
-        load = frame(FrameType.LOAD, wire.LOAD.pack(len(public), len(sealed)))
+        load = frame(FrameType.LOAD, wire.LOAD.pack(len(public), len(sealed), 0))
         load += frame(FrameType.LOAD_DATA, public + sealed)
         query = frame(FrameType.INFER, wire.INFER.pack(2, 1) + image * 2)
         timed = frame(FrameType.TIME, wire.TIME.pack(2, 2, 1, 0) + image)
         seeds[name] = b"\3\0\0\0" + load + query + timed + frame(FrameType.STATS) + frame(FrameType.QUIT)
+    public, model, slices = streamed()
+    sealed = sealed_file(model)
+    table = b"".join(struct.pack("<I", len(one)) for one in slices)
+    head = slice_sealing.HEADER.pack(slice_sealing.MAGIC, slice_sealing.FORMAT, MODEL_ID, len(slices))
+    file = head + table + b"".join(one + bytes(16) for one in slices)
+    image = np.linspace(-1, 1, 4, dtype=np.float32).tobytes()
+    load = frame(FrameType.LOAD, wire.LOAD.pack(len(public), len(sealed), len(file)))
+    load += frame(FrameType.LOAD_DATA, public + sealed + file)
+    query = frame(FrameType.INFER, wire.INFER.pack(2, 1) + image * 2)
+    seeds["streams"] = b"\3\0\0\0" + load + query + frame(FrameType.STATS) + frame(FrameType.QUIT)
     hello = frame(FrameType.HELLO) + frame(FrameType.DEVICE_KEY)
     seeds["again"] = b"\3\0\0\0" + hello + seeds["small"][4:-16] + seeds["small"][4:]
     seeds["fails"] = b"\3\x09\0\0" + hello + seeds["small"][4:]

@@ -61,7 +61,7 @@ class Target:
         return files + [(ROOT / name, flags) for name, flags in self.files.items()]
 
 
-BOUNDED = ("-Dlb_segment_run=fuzz_segment_run",)
+BOUNDED = ("-Dlb_segment_run=fuzz_segment_run", "-Dlb_cursor_advance=fuzz_cursor_advance")
 """Code that runs models runs only those that take little time."""
 
 TA = (*BOUNDED, "-Dlb_p256_is_point=fuzz_is_point")
@@ -82,11 +82,11 @@ TARGETS = {
         Target("model", ("fuzz_model.c", "fuzz.c", "fuzz_run.c"), RUNTIME),
         Target("graph", ("fuzz_graph.c", "fuzz.c", "fuzz_run.c"), RUNTIME, max_bytes=256),
         Target("sealed", ("fuzz_sealed.c", "fuzz.c"), RUNTIME, max_bytes=1024),
-        Target("ta", ("fuzz_ta.c", *TEE_HARNESS), {"ta": TA, **RUNTIME}, TEE_FILES, max_bytes=8192),
+        Target("ta", ("fuzz_ta.c", *TEE_HARNESS), {"ta": TA, "streaming": (), **RUNTIME}, TEE_FILES, max_bytes=8192),
         Target(
             "agent",
             ("fuzz_agent.c", "fuzz_world.c", *TEE_HARNESS),
-            {"agent": AGENT, "ta": TA, **RUNTIME},
+            {"agent": AGENT, "ta": TA, "streaming": (), **RUNTIME},
             {"device/emu/client/client_api.c": (), "device/emu/secure/memory_pta.c": (), **TEE_FILES},
             max_bytes=16384,
         ),

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 
-from suite.graph.ir import Graph, Node, Op
+from suite.graph.ir import Graph, Node, Op, float_bits
 from suite.graph.reference import apply
 
 
@@ -90,6 +90,8 @@ def _step(draw, b: _Builder, images: list[str]) -> str:
         return b.add(op, (source,), size)
     if op is Op.BATCH_NORM:
         return b.add(op, (source,), None, {"scale": b.floats(shape[0]), "shift": b.floats(shape[0])})
+    if op is Op.LEAKY_RELU:
+        return b.add(op, (source,), {"slope_bits": float_bits(draw(st.sampled_from([0.0, 0.01, 0.1, 1.0])))})
     if op is Op.ADD:
         other = draw(st.sampled_from([t for t in images if b.shapes[t] == shape]))
         return b.add(op, (source, other))
@@ -99,7 +101,7 @@ def _step(draw, b: _Builder, images: list[str]) -> str:
     return b.add(op, (source,))
 
 
-_TAIL = (Op.LINEAR, Op.FLATTEN, Op.SOFTMAX)
+_TAIL = (Op.LINEAR, Op.FLATTEN, Op.SOFTMAX, Op.QUANTIZE, Op.DEQUANTIZE)
 
 
 @st.composite

@@ -41,7 +41,7 @@ def public(tmp_path) -> bytes:
 
 def load(public: bytes) -> bytes:
     half = len(public) // 2
-    begin = frame(FrameType.LOAD, wire.LOAD.pack(len(public), 0))
+    begin = frame(FrameType.LOAD, wire.LOAD.pack(len(public), 0, 0))
     return begin + frame(FrameType.LOAD_DATA, public[:half]) + frame(FrameType.LOAD_DATA, public[half:])
 
 
@@ -82,8 +82,8 @@ def test_requests_that_make_no_sense_are_refused_and_the_agent_goes_on(public):
         (frame(0), AgentErrorCode.PROTOCOL),
         (frame(FrameType.HELLO, b"x"), AgentErrorCode.PROTOCOL),
         (frame(FrameType.LOAD), AgentErrorCode.PROTOCOL),
-        (frame(FrameType.LOAD, wire.LOAD.pack(0, 0)), AgentErrorCode.PROTOCOL),
-        (frame(FrameType.LOAD, wire.LOAD.pack(0, 64)), AgentErrorCode.PROTOCOL),
+        (frame(FrameType.LOAD, wire.LOAD.pack(0, 0, 0)), AgentErrorCode.PROTOCOL),
+        (frame(FrameType.LOAD, wire.LOAD.pack(0, 64, 0)), AgentErrorCode.PROTOCOL),
         (frame(FrameType.DEVICE_KEY, b"x"), AgentErrorCode.PROTOCOL),
         (frame(FrameType.LOAD_DATA, b"x"), AgentErrorCode.STATE),
         (frame(FrameType.STATS), AgentErrorCode.STATE),
@@ -118,7 +118,7 @@ def test_requests_that_make_no_sense_are_refused_and_the_agent_goes_on(public):
 
 
 def test_too_much_data_drops_the_half_loaded_file(public):
-    begin = frame(FrameType.LOAD, wire.LOAD.pack(len(public) - 4, 0))
+    begin = frame(FrameType.LOAD, wire.LOAD.pack(len(public) - 4, 0, 0))
     status, answers = talk(begin + frame(FrameType.LOAD_DATA, public) + frame(FrameType.LOAD_DATA, public))
     assert status == 0
     assert [code(body) for _, body in answers[1:]] == [AgentErrorCode.PROTOCOL, AgentErrorCode.STATE]

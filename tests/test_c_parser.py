@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from device.build import build_program
 from suite.graph import wire
 from suite.graph.format import pack_public, pack_sealed
-from suite.graph.ir import Graph, Node, Op
+from suite.graph.ir import Graph, Node, Op, float_bits
 from suite.graph.partition import split
 
 ROOT = Path(__file__).parents[1]
@@ -42,7 +42,7 @@ def branching_graph() -> Graph:
     base = small_graph()
     pool = {"kernel_h": 2, "kernel_w": 2, "stride_h": 1, "stride_w": 1, "pad_h": 0, "pad_w": 0}
     shapes = {**base.shapes, "m": (3, 5, 5), "a": (3, 5, 5), "s": (3, 5, 5), "k": (6, 5, 5), "b": (6, 5, 5)}
-    shapes |= {"d": (6, 5, 5), "g": (6, 3, 6), "r6": (6, 3, 6)}
+    shapes |= {"d": (6, 5, 5), "g": (6, 3, 6), "r6": (6, 3, 6), "lr": (6, 3, 6)}
     rng = np.random.default_rng(1)
     depth = {
         "stride_h": 1,
@@ -64,7 +64,8 @@ def branching_graph() -> Graph:
         Node("dw", Op.CONV2D, ("b",), "d", "dw", depth, {"weight": filters, "bias": six}),
         Node("gap", Op.ADAPTIVE_AVG_POOL2D, ("d",), "g", "gap", {"out_h": 3, "out_w": 6}),
         Node("relu6", Op.RELU6, ("g",), "r6", "relu6"),
-        Node("flat", Op.FLATTEN, ("r6",), "f", "flat"),
+        Node("leaky", Op.LEAKY_RELU, ("r6",), "lr", "leaky", {"slope_bits": float_bits(0.1)}),
+        Node("flat", Op.FLATTEN, ("lr",), "f", "flat"),
     )
     return Graph(("image",), ("p",), (*base.nodes[:2], *middle, *base.nodes[3:]), shapes)
 
@@ -145,8 +146,12 @@ def test_every_truncation_is_refused(which, request):
 
 
 CASES = [
-    # section, row, field, value, error; the sealed file's ops: max avg add cat bn dw gap relu6 flat fc soft
-    ("tensors", 0, "kind", 3, "TENSOR_KIND"),
+    # section, row, field, value, error; the sealed file's ops: max avg add cat bn dw gap relu6 leaky flat fc soft
+    ("tensors", 0, "kind", 4, "TENSOR_KIND"),
+    ("tensors", 0, "kind", 3, "TENSOR_DTYPE"),
+    ("tensors", 0, "dtype", 3, "TENSOR_DTYPE"),
+    ("tensors", 0, "dtype", 1, "TENSOR_KIND"),
+    ("tensors", 0, "scale", 0x3F800000, "TENSOR_SCALE"),
     ("tensors", 0, "layout", 1, "TENSOR_KIND"),
     ("tensors", 0, "rank", 5, "TENSOR_SHAPE"),
     ("tensors", 0, "dims", 0, "TENSOR_SHAPE"),
@@ -160,7 +165,7 @@ CASES = [
     ("segments", 0, "n_inputs", 0, "SEGMENT_IO"),
     ("segments", 0, "first_output", U32_MAX, "REF"),
     ("segments", 0, "reserved", 1, "RESERVED"),
-    ("ops", 0, "kind", 13, "OP_KIND"),
+    ("ops", 0, "kind", 99, "OP_KIND"),
     ("ops", 0, "fused", 4, "OP_FUSED"),
     ("ops", 2, "fused", 6, "OP_FUSED"),
     ("ops", 0, "attr", 0, "OP_ATTR"),
@@ -169,6 +174,10 @@ CASES = [
     ("ops", 2, "n_inputs", 1, "OP_INPUTS"),
     ("ops", 4, "weight", U32_MAX, "OP_WEIGHTS"),
     ("ops", 7, "weight", 0, "OP_WEIGHTS"),
+    ("ops", 8, "attr", float_bits(1.5), "OP_ATTR"),
+    ("ops", 8, "attr", float_bits(-0.1), "OP_ATTR"),
+    ("ops", 8, "attr", float_bits(float("nan")), "OP_ATTR"),
+    ("ops", 8, "fused", 4, "OP_FUSED"),
     ("ops", 0, "output", U32_MAX, "REF"),
     ("ops", 0, "first_input", U32_MAX, "REF"),
 ]

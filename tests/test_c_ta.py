@@ -66,8 +66,8 @@ def test_the_kernels_need_no_library(tmp_path):
 
 
 def test_the_ta_includes_nothing_that_a_dev_kit_lacks():
-    allowed = {"tee_internal_api.h", "stddef.h", "stdint.h", "arm_neon.h"}  # the last is the compiler's own
-    for part in ("ta", "runtime", "kernels"):
+    allowed = {"tee_internal_api.h", "stddef.h", "stdint.h", "arm_neon.h"}
+    for part in ("ta", "streaming", "runtime", "kernels"):
         for file in [*part_sources(part), *part_sources(part)[0].parent.glob("*.h")]:
             for line in file.read_text().splitlines():
                 if line.startswith("#include <"):
@@ -98,6 +98,7 @@ def test_python_s_view_of_the_protocol_is_the_headers(tmp_path):
         "LB_FRAME_ANSWER": wire.FRAME_ANSWER,
         "LB_FRAME_ERROR": wire.FRAME_ERROR,
         "LB_MAX_ROUNDS": wire.MAX_ROUNDS,
+        "LB_DTYPE_INT8": wire.DTYPE_INT8,
         "LB_POLICY_LABEL": wire.POLICY_LABEL,
         "sizeof(struct lb_model_header)": sealing.MODEL_HEADER_BYTES,
         "offsetof(struct lb_model_header, model_id)": sealing.MODEL_ID.start,
@@ -123,6 +124,7 @@ def test_python_s_view_of_the_protocol_is_the_headers(tmp_path):
         "offsetof(struct lb_frame, request)": 8,
         "offsetof(struct lb_loaded, n_classes)": 20,
         "offsetof(struct lb_crossing, dims)": 16,
+        "offsetof(struct lb_crossing, dtype)": 32,
         "offsetof(struct lb_stats, shared_bytes)": 48,
         "offsetof(struct lb_sealed_header, version)": 24,
         "offsetof(struct lb_sealed_header, device_id)": 56,

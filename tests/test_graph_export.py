@@ -34,7 +34,7 @@ class _Zoo(nn.Module):
         z = self.late_norm(torch.cat([z, F.max_pool2d(y, 3, 1, 1)], dim=1))
         z = self.pool(self.down(z).clamp(min=0)).contiguous()
         z = z.mean((-2, -1))
-        return self.head(self.hidden_norm(self.hidden(self.drop(z))))
+        return self.head(F.leaky_relu_(self.hidden_norm(self.hidden(self.drop(z))), 0.2))
 
 
 def _with_statistics(model: nn.Module) -> nn.Module:
@@ -67,7 +67,7 @@ def test_a_model_with_everything_keeps_its_answers():
     assert model.training
     assert model.late_norm.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    assert {node.op for node in graph.nodes} == set(Op)
+    assert {node.op for node in graph.nodes} == set(Op) - {Op.QUANTIZE, Op.DEQUANTIZE}
     norms = [node.layer for node in graph.nodes if node.op is Op.BATCH_NORM]
     assert norms == ["late_norm"]  # the others sit right behind a layer of their own
     layers = [node.layer for node in graph.parameter_nodes()]
@@ -174,6 +174,7 @@ class _Calls(nn.Module):
         (_Calls(lambda x: x.reshape(-1)), r"turns \(1, 3, 8, 8\) into \(192,\)"),
         (_Calls(lambda x: x.reshape(1, 6, 4, 8)), "boards only flatten"),
         (_Calls(lambda x: x.clamp(-1, 1)), r"clips to \[-1, 1\]"),
+        (nn.Sequential(nn.LeakyReLU(-0.5)), r"'0' \(LeakyReLU\): its slope is -0.5"),
         (_Calls(lambda x: torch.softmax(x, 1)), "only to rank 2"),
         (_Calls(lambda x: F.dropout(x, 0.5, True)), "in eval mode too"),
         (_Calls(lambda x: x.double().relu().float()), "float64"),

@@ -55,6 +55,7 @@ def _hidden_everything() -> tuple[Segment, ...]:
         ("lb_tensor", wire.TENSOR),
         ("lb_op", wire.OP),
         ("lb_segment", wire.SEGMENT),
+        ("lb_slice", wire.SLICE),
     ],
 )
 def test_structs_have_the_headers_fields(struct, dtype):
@@ -62,7 +63,7 @@ def test_structs_have_the_headers_fields(struct, dtype):
     body = re.search(rf"struct {struct} \{{(.*?)\}};", text, re.S)[1]
     fields = [
         (name, int(count or 1))
-        for line in re.findall(r"uint32_t ([^;]+);", body)
+        for line in re.findall(r"(?:uint32_t|float) ([^;]+);", body)
         for name, count in re.findall(r"(\w+)(?:\[(\d+)\])?", line)
     ]
     assert [(name, dtype[name].itemsize // 4) for name in dtype.names] == fields
@@ -76,9 +77,11 @@ def test_numbers_are_the_headers():
     ours |= {f"LB_WORLD_{world.name}": number for world, number in wire.WORLDS.items()}
     ours |= {f"LB_POLICY_{kind.name}": int(kind) for kind in PolicyKind}
     ours |= {f"LB_TENSOR_{kind.name}": int(kind) for kind in wire.TensorKind}
+    ours |= {f"LB_DTYPE_{dtype.name}": int(dtype) for dtype in wire.DType}
     ours |= {f"LB_LAYOUT_{kind.name}": int(kind) for kind in Layout}
     ours |= {"LB_MODEL_MAGIC": wire.MAGIC, "LB_MODEL_VERSION": wire.VERSION}
     ours |= {"LB_ALIGN": wire.ALIGN, "LB_LANES": wire.LANES}
+    ours |= {"LB_I8_LANES": wire.I8_LANES, "LB_I8_STEP": wire.I8_STEP, "LB_SLICE_KEY_BYTES": wire.SLICE_KEY_BYTES}
     assert ours == numbers
 
 

@@ -29,11 +29,14 @@ PROBS = OutputPolicy(PolicyKind.PROBS)
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler (cc) on this machine")
 
 
+_POINTERS = ("header", "tensors", "ops", "segments", "refs", "weights", "slices", "slice_key")
+
+
 class _Model(ctypes.Structure):
     """``struct lb_model``."""
 
     _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("header", "tensors", "ops", "segments", "refs", "weights")),
+        *((name, ctypes.c_void_p) for name in _POINTERS),
         ("scratch_bytes", ctypes.c_size_t),
         ("fault", ctypes.c_uint32),
     )

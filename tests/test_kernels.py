@@ -212,6 +212,10 @@ def test_elementwise_also_in_place(n):
         data = held(a)
         getattr(lib, name)(size, pointer(data), pointer(data))
         close(data, want)
+    for slope in (0.0, 0.1, 1.0):
+        data = held(a)
+        lib.lb_leaky_relu(size, ctypes.c_float(slope), pointer(data), pointer(data))
+        close(data, F.leaky_relu(a, slope))
     for activation, apply in ACTIVATIONS.items():
         data = held(a)
         lib.lb_add(size, activation, pointer(data), pointer(held(b)), pointer(data))

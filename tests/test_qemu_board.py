@@ -10,13 +10,16 @@ import time
 import numpy as np
 import pytest
 from c_build import deploy, small_graph
+from int8_graphs import quantized, with_slices
 
 from device import cross
-from device.board import BoardError, BoardLost, TeeOutOfMemory
+from device.board import BoardError, BoardLost, DeploymentFiles, SlicesRefused, TeeOutOfMemory
 from device.emulated import EmulatedBoard
 from device.qemu import vm
 from device.qemu.board import QemuBoard
 from device.remote import PI_TEE_LIMIT_BYTES, RemoteBoard
+from device.sealing import seal
+from device.slice_sealing import seal_slices, split_slices
 from device.wire import Clock
 from suite.graph.partition import split
 from suite.graph.planner import plan_memory
@@ -66,6 +69,27 @@ def test_answers_and_what_crosses_are_the_emulated_boards(board, tmp_path, defen
     plan = plan_memory(split(small_graph(), hidden))
     assert bool(hidden) <= stats.tee_peak_bytes <= plan.peak_bytes
     assert bool(hidden) <= stats.shared_bytes <= plan.shared_bytes
+
+
+def test_filters_that_stream_in_are_opened_by_the_board_s_own_cipher(board, tmp_path):
+    graph = with_slices(quantized(small_graph()), 64)
+    files = deploy(tmp_path, graph, {node.name for node in graph.nodes})
+    stats = same_as_emulated(board, files, images(20))
+    assert stats.switches_per_query == 1 + 3
+    assert stats.tee_peak_bytes <= plan_memory(split(graph, {node.name for node in graph.nodes})).peak_bytes
+    sealed = tmp_path / "damaged"
+    plain = files.sealed.read_bytes()
+    model, slices = seal_slices(plain, split_slices(plain, files.slices.read_bytes()))
+    sealed.write_bytes(seal(model, board.device_key()))
+    for at in (-1, -20, 60):
+        changed = bytearray(slices)
+        changed[at] ^= 1
+        files.slices.write_bytes(changed)
+        with (
+            board.open(DeploymentFiles(files.public, sealed, files.slices)) as session,
+            pytest.raises(SlicesRefused, match="the TA refuses slice"),
+        ):
+            session.infer(images(1))
 
 
 def test_times_are_emulated_and_repeat(board, tmp_path):

@@ -111,13 +111,13 @@ def test_a_lock_that_is_not_there(tmp_path):
 def test_a_file_is_fetched_once_and_checked_on_every_use(own_cache, tmp_path, monkeypatch):
     pin = pin_of(b"the package")
     monkeypatch.setenv(mirror.MIRROR_ENV, served(tmp_path / "mirror", pin, b"the package"))
-    folder = image._downloaded([pin])
+    folder = image.downloaded([pin])
     assert (folder / pin.file).read_bytes() == b"the package"
     monkeypatch.setenv(mirror.MIRROR_ENV, NOBODY_LISTENS)
-    image._downloaded([pin])
+    image.downloaded([pin])
     (folder / pin.file).write_bytes(b"the_package")
     with pytest.raises(BoardError, match="delete it") as caught:
-        image._downloaded([pin])
+        image.downloaded([pin])
     for part in (str(folder / pin.file), pin.sha256, hashlib.sha256(b"the_package").hexdigest(), "thing 1-1"):
         assert part in str(caught.value)
 
@@ -127,7 +127,7 @@ def test_another_file_from_the_mirror_is_refused_and_not_kept(own_cache, tmp_pat
     pin = pin_of(b"the package")
     monkeypatch.setenv(mirror.MIRROR_ENV, served(tmp_path / "mirror", pin, b"another"))
     with pytest.raises(BoardError, match=f"expected 11 bytes, SHA-256 {pin.sha256}, found 7 bytes"):
-        image._downloaded([pin])
+        image.downloaded([pin])
     assert not list((own_cache / "board/downloads").iterdir())
 
 

@@ -198,7 +198,7 @@ def agent_of(device: Device) -> Iterator[object]:
 
 
 def load(connection, public: bytes, sealed: bytes) -> None:
-    connection.ask(FrameType.LOAD, wire.LOAD.pack(len(public), len(sealed)))
+    connection.ask(FrameType.LOAD, wire.LOAD.pack(len(public), len(sealed), 0))
     connection.ask(FrameType.LOAD_DATA, public + sealed)
 
 
@@ -258,7 +258,7 @@ def test_the_host_may_send_the_files_in_any_pieces(device):
     n_public = device.files.public.stat().st_size
     with agent_of(device) as connection:
         for step in (1000, n_public - 1, n_public, n_public + 1):
-            connection.ask(FrameType.LOAD, wire.LOAD.pack(n_public, len(both) - n_public))
+            connection.ask(FrameType.LOAD, wire.LOAD.pack(n_public, len(both) - n_public, 0))
             for at in range(0, len(both), step):
                 answer = connection.ask(FrameType.LOAD_DATA, both[at : at + step])
             assert len(answer) > wire.LOADED.size
@@ -359,7 +359,7 @@ def test_the_ta_s_hkdf_is_rfc_5869_s(sanitize):
     keys += ["0xffff0006", "0xffff0006"]
     lines = "".join(f"{salt or '-'} {secret or '-'} {info or '-'} {n}\n" for salt, secret, info, n in cases)
     source = Path(__file__).parent / "c" / "hkdf_vectors.c"
-    program = build_program(source, ("secure", "ta", "runtime", "kernels"), sanitize=sanitize)
+    program = build_program(source, ("secure", "ta", "streaming", "runtime", "kernels"), sanitize=sanitize)
     done = subprocess.run([program], input=lines, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == keys

@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 #define LB_FRAME_MAGIC 0x3146424Cu /* "LBF1" */
-#define LB_FRAME_VERSION 2u
+#define LB_FRAME_VERSION 3u
 #define LB_FRAME_MAX_BYTES 67108864u /* of a body, in either direction */
 #define LB_FRAME_ANSWER 0x8000u
 #define LB_FRAME_ERROR 0xFFFFu
@@ -21,11 +21,11 @@ enum lb_frame_type {
 	LB_FRAME_HELLO = 1, /* () -> lb_hello */
 	LB_FRAME_LOAD = 2,  /* lb_load -> (); a deployment that was loaded before is dropped */
 	LB_FRAME_LOAD_DATA =
-		3,          /* next bytes of public file, then sealed -> (), after the last lb_loaded, lb_crossing[] */
-	LB_FRAME_INFER = 4, /* lb_infer, images -> one answer an image: lb_result, output, boundary tensors */
-	LB_FRAME_TIME = 5,  /* lb_time, one image -> lb_time, uint64 total_ns[], invoke_ns[], noop_ns[] */
-	LB_FRAME_STATS = 6, /* () -> lb_stats */
-	LB_FRAME_QUIT = 7,  /* () -> (), then the agent exits */
+		3, /* next bytes of public file, sealed, slices -> (), after the last lb_loaded, lb_crossing[] */
+	LB_FRAME_INFER = 4,      /* lb_infer, images -> one answer an image: lb_result, output, boundary tensors */
+	LB_FRAME_TIME = 5,       /* lb_time, one image -> lb_time, uint64 total_ns[], invoke_ns[], noop_ns[] */
+	LB_FRAME_STATS = 6,      /* () -> lb_stats */
+	LB_FRAME_QUIT = 7,       /* () -> (), then the agent exits */
 	LB_FRAME_DEVICE_KEY = 8, /* () -> LB_SEALED_KEY_BYTES: the TA's public key (lb_sealed.h) */
 };
 
@@ -40,6 +40,7 @@ enum lb_agent_error {
 	LB_AGENT_SEALED =
 		8, /* the model inside the sealed file is wrong or another deployment's; detail: enum lb_error */
 	LB_AGENT_REFUSED = 9, /* the TA refused the sealed file; detail: enum lb_sealed_error */
+	LB_AGENT_SLICES = 10, /* the sealed slices are no such file, or the TA refused one; detail: its index */
 };
 
 struct lb_frame {
@@ -66,6 +67,7 @@ struct lb_hello {
 struct lb_load {
 	uint32_t public_bytes;
 	uint32_t sealed_bytes; /* 0: nothing is hidden */
+	uint32_t slices_bytes; /* 0: no filter comes in slices */
 };
 
 struct lb_loaded {
@@ -83,6 +85,8 @@ struct lb_crossing {
 	uint32_t index;    /* among the step's inputs or outputs */
 	uint32_t rank;
 	uint32_t dims[4];
+	uint32_t dtype; /* enum lb_dtype; int8 of rank 3 is sent as (H,W,C) */
+	float scale;    /* what one step of int8 stands for; else 0 */
 };
 
 struct lb_infer {
@@ -108,8 +112,8 @@ struct lb_time {
 };
 
 struct lb_stats {
-	uint64_t switches_per_query;
-	uint64_t bytes_to_tee; /* per query, as is the next */
+	uint64_t switches_per_query; /* in the last one; before the first, at least so many */
+	uint64_t bytes_to_tee;       /* per query, slices included, as is the next */
 	uint64_t bytes_from_tee;
 	uint64_t ree_bytes;
 	uint64_t tee_peak_bytes;

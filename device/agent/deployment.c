@@ -35,6 +35,7 @@ void deployment_drop(struct deployment *deployment)
 	tee_drop_model(&deployment->tee);
 	tee = deployment->tee;
 	drop_sealed(deployment);
+	free(deployment->slices.file);
 	free(deployment->file);
 	free(deployment->arena);
 	free(deployment->scratch);
@@ -49,13 +50,17 @@ int deployment_begin(struct deployment *deployment, const struct lb_load *load, 
 	deployment->file = reserve(load->public_bytes);
 	if (load->sealed_bytes)
 		deployment->sealed = malloc(load->sealed_bytes);
-	if (!deployment->file || (load->sealed_bytes && !deployment->sealed)) {
+	if (load->slices_bytes)
+		deployment->slices.file = malloc(load->slices_bytes);
+	if (!deployment->file || (load->sealed_bytes && !deployment->sealed) ||
+	    (load->slices_bytes && !deployment->slices.file)) {
 		deployment_drop(deployment);
-		return fail(failure, LB_AGENT_MEMORY, 0, "no memory for files of %u and %u bytes", load->public_bytes,
-			    load->sealed_bytes);
+		return fail(failure, LB_AGENT_MEMORY, 0, "no memory for files of %u, %u and %u bytes",
+			    load->public_bytes, load->sealed_bytes, load->slices_bytes);
 	}
 	deployment->file_bytes = load->public_bytes;
 	deployment->sealed_bytes = load->sealed_bytes;
+	deployment->slices.bytes = load->slices_bytes;
 	return 1;
 }
 
@@ -102,12 +107,31 @@ static int open_tee(struct deployment *deployment, struct failure *failure)
 	if (!segments && deployment->sealed_bytes)
 		return fail(failure, LB_AGENT_MODEL, 0,
 			    "a sealed file was given, but the public file has no TEE segment");
+	if (!slices_read(&deployment->slices, model->header->model_id, failure))
+		return 0;
+	if (!segments && deployment->slices.bytes)
+		return fail(failure, LB_AGENT_SLICES, 0,
+			    "sealed slices were given, but the public file has no TEE segment");
 	if (!segments)
 		return 1;
 	if (!tee_load(&deployment->tee, deployment->sealed, deployment->sealed_bytes, failure))
 		return 0;
 	drop_sealed(deployment);
-	return tee_open(&deployment->tee, model->header->model_id, segments, most_in, most_out, failure);
+	/* Slices come through the block of the inputs, which lie in the TA by then. */
+	most_in = larger(most_in, deployment->slices.largest);
+	if (!tee_open(&deployment->tee, model->header->model_id, segments, most_in, most_out, failure))
+		return 0;
+	if (deployment->tee.slices != deployment->slices.n ||
+	    deployment->tee.largest_slice != deployment->slices.largest)
+		return fail(failure, LB_AGENT_SLICES, 0,
+			    "the sealed model takes %u slices of at most %u bytes, given are %u of at most %zu",
+			    deployment->tee.slices, deployment->tee.largest_slice, deployment->slices.n,
+			    deployment->slices.largest);
+	deployment->bytes_to_tee += deployment->slices.payload;
+	slices_rewind(&deployment->slices);
+	while (slices_next(&deployment->slices, UINT32_MAX, deployment->tee.in.buffer, deployment->tee.in.size))
+		deployment->switches++;
+	return 1;
 }
 
 static int make_ready(struct deployment *deployment, struct failure *failure)
@@ -157,20 +181,24 @@ static size_t take(unsigned char *file, size_t file_bytes, size_t *received, con
 
 int deployment_add(struct deployment *deployment, const void *data, size_t bytes, struct failure *failure)
 {
+	const unsigned char *from = data;
 	size_t missing, taken;
 
 	if (!deployment->file || deployment->is_ready)
 		return fail(failure, LB_AGENT_STATE, 0, "LOAD_DATA without LOAD");
 	missing = deployment->file_bytes - deployment->received;
 	missing += deployment->sealed_bytes - deployment->sealed_received;
+	missing += deployment->slices.bytes - deployment->slices.received;
 	if (bytes == 0 || bytes > missing) {
 		fail(failure, LB_AGENT_PROTOCOL, 0, "LOAD_DATA of %zu bytes where %zu are missing", bytes, missing);
 		deployment_drop(deployment);
 		return 0;
 	}
-	taken = take(deployment->file, deployment->file_bytes, &deployment->received, data, bytes);
-	take(deployment->sealed, deployment->sealed_bytes, &deployment->sealed_received,
-	     (const unsigned char *)data + taken, bytes - taken);
+	taken = take(deployment->file, deployment->file_bytes, &deployment->received, from, bytes);
+	taken += take(deployment->sealed, deployment->sealed_bytes, &deployment->sealed_received, from + taken,
+		      bytes - taken);
+	take(deployment->slices.file, deployment->slices.bytes, &deployment->slices.received, from + taken,
+	     bytes - taken);
 	if (bytes < missing || make_ready(deployment, failure))
 		return 1;
 	deployment_drop(deployment);
@@ -185,6 +213,8 @@ static void list_tensors(const struct deployment *deployment, uint32_t segment, 
 
 		crossings[i] =
 			(struct lb_crossing){.step = segment, .from_tee = from_tee, .index = i, .rank = tensor->rank};
+		crossings[i].dtype = tensor->dtype;
+		crossings[i].scale = tensor->scale;
 		memcpy(crossings[i].dims, tensor->dims, sizeof(tensor->dims));
 	}
 }
@@ -205,6 +235,28 @@ void deployment_crossings(const struct deployment *deployment, struct lb_crossin
 	}
 }
 
+/* One TEE segment, whose inputs lie in the block of shared memory, with all slices that it takes. */
+static int run_in_tee(struct deployment *deployment, uint32_t segment, size_t in_bytes, size_t out_bytes,
+		      uint64_t *switches, clockid_t clock, uint64_t *ns, struct failure *failure)
+{
+	struct tee *tee = &deployment->tee;
+	uint32_t missing;
+
+	if (!tee_run(tee, segment, in_bytes, out_bytes, &missing, clock, ns, failure))
+		return 0;
+	for (++*switches; missing; ++*switches) {
+		uint32_t first = deployment->slices.next;
+		size_t bytes = slices_next(&deployment->slices, missing, tee->in.buffer, tee->in.size);
+
+		if (!bytes)
+			return fail(failure, LB_AGENT_SLICES, first, "the TA wants %u slices more than there are",
+				    missing);
+		if (!tee_feed(tee, segment, bytes, out_bytes, &missing, clock, ns, failure))
+			return 0;
+	}
+	return 1;
+}
+
 int deployment_query(struct deployment *deployment, const void *image, void *output, void *boundary, clockid_t clock,
 		     uint64_t *invoke_ns, struct failure *failure)
 {
@@ -212,8 +264,10 @@ int deployment_query(struct deployment *deployment, const void *image, void *out
 	const struct lb_model_header *header = model->header;
 	unsigned char *recorded = boundary;
 	uint32_t tee_segment = 0;
+	uint64_t switches = 0;
 	const struct lb_tensor *answer;
 
+	slices_rewind(&deployment->slices);
 	lb_segment_put_inputs(model, 0, deployment->arena, image);
 	for (uint32_t s = 0; s < header->n_segments; s++) {
 		size_t in = lb_segment_input_bytes(model, s), out = lb_segment_output_bytes(model, s);
@@ -227,8 +281,9 @@ int deployment_query(struct deployment *deployment, const void *image, void *out
 			memcpy(recorded, deployment->tee.in.buffer, in);
 			recorded += in;
 		}
-		if (!tee_run(&deployment->tee, tee_segment++, in, out, clock, invoke_ns, failure))
+		if (!run_in_tee(deployment, tee_segment++, in, out, &switches, clock, invoke_ns, failure))
 			return 0;
+		deployment->switches = switches > deployment->switches ? switches : deployment->switches;
 		if (is_last(deployment, s)) {
 			memcpy(output, deployment->tee.out.buffer, deployment->output_bytes);
 			return 1;
@@ -248,5 +303,6 @@ int deployment_query(struct deployment *deployment, const void *image, void *out
 
 size_t deployment_ree_bytes(const struct deployment *deployment)
 {
-	return deployment->file_bytes + deployment->model.header->arena_bytes + deployment->model.scratch_bytes;
+	return deployment->file_bytes + deployment->slices.bytes + deployment->model.header->arena_bytes +
+	       deployment->model.scratch_bytes;
 }

@@ -5,6 +5,7 @@
 #include "agent_protocol.h"
 #include "failure.h"
 #include "lb_runtime.h"
+#include "slices.h"
 #include "tee.h"
 
 struct deployment {
@@ -12,6 +13,7 @@ struct deployment {
 	size_t file_bytes, received;
 	unsigned char *sealed; /* until it is loaded */
 	size_t sealed_bytes, sealed_received;
+	struct slices slices;
 	int is_ready;
 	struct lb_model model;
 	void *arena, *scratch;
@@ -21,7 +23,7 @@ struct deployment {
 	uint32_t policy, n_crossings;
 };
 
-/* Room for a public and a sealed file; a deployment that was loaded before is dropped. */
+/* Room for a public and a sealed file and for slices; a deployment that was loaded before is dropped. */
 int deployment_begin(struct deployment *deployment, const struct lb_load *load, struct failure *failure);
 
 /* The files' next bytes; with the last ones the deployment becomes ready. */
@@ -37,7 +39,7 @@ void deployment_crossings(const struct deployment *deployment, struct lb_crossin
 int deployment_query(struct deployment *deployment, const void *image, void *output, void *boundary, clockid_t clock,
 		     uint64_t *invoke_ns, struct failure *failure);
 
-/* Bytes of normal-world memory: public file, arena, scratch. */
+/* Bytes of normal-world memory: public file, slices, arena, scratch. */
 size_t deployment_ree_bytes(const struct deployment *deployment);
 
 /* Leaves the context of the secure world, which ends with tee_end(). */

@@ -92,6 +92,8 @@ static int open_model(struct tee *tee, const uint32_t model_id[4], uint32_t segm
 		return fail(failure, LB_AGENT_SEALED, 0, "the sealed model has %u segments, the public one expects %u",
 			    operation.params[2].value.a, segments);
 	tee->policy = operation.params[2].value.b;
+	tee->slices = fault->a;
+	tee->largest_slice = fault->b;
 	return 1;
 }
 
@@ -114,30 +116,73 @@ int tee_open(struct tee *tee, const uint32_t model_id[4], uint32_t segments, siz
 	       tee_share(tee, &tee->out, TEEC_MEM_OUTPUT, out_bytes, failure);
 }
 
-int tee_run(struct tee *tee, uint32_t segment, size_t in_bytes, size_t out_bytes, clockid_t clock, uint64_t *ns,
-	    struct failure *failure)
+/* What RUN and FEED_SLICES have in common: what they take and give. */
+static TEEC_Result compute(struct tee *tee, uint32_t command, uint32_t segment, size_t in_bytes, size_t out_bytes,
+			   TEEC_Operation *operation, clockid_t clock, uint64_t *ns)
 {
-	TEEC_Operation operation = {.paramTypes = TEEC_PARAM_TYPES(TEEC_VALUE_INPUT, TEEC_MEMREF_PARTIAL_INPUT,
-								   TEEC_MEMREF_PARTIAL_OUTPUT, TEEC_VALUE_OUTPUT)};
 	TEEC_Result result;
 	uint64_t start;
 
-	operation.params[0].value.a = segment;
-	operation.params[1].memref = (TEEC_RegisteredMemoryReference){.parent = &tee->in, .size = in_bytes};
-	operation.params[2].memref = (TEEC_RegisteredMemoryReference){.parent = &tee->out, .size = out_bytes};
+	*operation = (TEEC_Operation){.paramTypes = TEEC_PARAM_TYPES(TEEC_VALUE_INPUT, TEEC_MEMREF_PARTIAL_INPUT,
+								     TEEC_MEMREF_PARTIAL_OUTPUT, TEEC_VALUE_OUTPUT)};
+	operation->params[0].value.a = segment;
+	operation->params[1].memref = (TEEC_RegisteredMemoryReference){.parent = &tee->in, .size = in_bytes};
+	operation->params[2].memref = (TEEC_RegisteredMemoryReference){.parent = &tee->out, .size = out_bytes};
 	start = now_ns(clock);
-	result = TEEC_InvokeCommand(&tee->session, LEAKBOARD_CMD_RUN, &operation, NULL);
+	result = TEEC_InvokeCommand(&tee->session, command, operation, NULL);
 	*ns += now_ns(clock) - start;
+	return result;
+}
+
+/* Either the outputs came, or slices are missing. */
+static int check_given(const TEEC_Operation *operation, uint32_t segment, size_t out_bytes, uint32_t *missing,
+		       struct failure *failure)
+{
+	size_t given = operation->params[2].memref.size;
+
+	*missing = operation->params[3].value.b;
+	if (given != (*missing ? 0 : out_bytes))
+		return fail(failure, LB_AGENT_SEALED, 0, "segment %u of the sealed model gave %zu bytes, expected %zu",
+			    segment, given, out_bytes);
+	return 1;
+}
+
+int tee_run(struct tee *tee, uint32_t segment, size_t in_bytes, size_t out_bytes, uint32_t *missing, clockid_t clock,
+	    uint64_t *ns, struct failure *failure)
+{
+	TEEC_Operation operation;
+	TEEC_Result result = compute(tee, LEAKBOARD_CMD_RUN, segment, in_bytes, out_bytes, &operation, clock, ns);
+
 	if (result == TEEC_ERROR_BAD_PARAMETERS || result == TEEC_ERROR_SHORT_BUFFER)
 		return fail(failure, LB_AGENT_SEALED, 0,
 			    "segment %u of the sealed model takes or gives other tensors than the public file says",
 			    segment);
 	if (result)
 		return tee_refused(failure, "run a segment", result);
-	if (operation.params[2].memref.size != out_bytes)
-		return fail(failure, LB_AGENT_SEALED, 0, "segment %u of the sealed model gave %zu bytes, expected %zu",
-			    segment, operation.params[2].memref.size, out_bytes);
-	return 1;
+	return check_given(&operation, segment, out_bytes, missing, failure);
+}
+
+int tee_feed(struct tee *tee, uint32_t segment, size_t bytes, size_t out_bytes, uint32_t *missing, clockid_t clock,
+	     uint64_t *ns, struct failure *failure)
+{
+	TEEC_Operation operation;
+	TEEC_Result result = compute(tee, LEAKBOARD_CMD_FEED_SLICES, segment, bytes, out_bytes, &operation, clock, ns);
+	const TEEC_Value *why = &operation.params[3].value;
+
+	switch (result) {
+	case TEEC_SUCCESS: return check_given(&operation, segment, out_bytes, missing, failure);
+	case TEEC_ERROR_SECURITY:
+		return fail(failure, LB_AGENT_SLICES, why->b,
+			    "the TA refuses slice %u: it was changed, or is another one, another model's or an older "
+			    "sealing's",
+			    why->b);
+	case TEEC_ERROR_BAD_PARAMETERS:
+		return fail(failure, LB_AGENT_SLICES, why->b, "the TA refuses slice %u: it has another size", why->b);
+	case TEEC_ERROR_BAD_FORMAT:
+		return fail(failure, LB_AGENT_SLICES, why->b, "the TA refuses slice %u: %s", why->b,
+			    lb_strerror((enum lb_error)why->a));
+	default: return tee_refused(failure, "take slices", result);
+	}
 }
 
 int tee_noop(struct tee *tee, clockid_t clock, uint64_t *ns, struct failure *failure)

@@ -15,8 +15,9 @@ struct tee {
 	TEEC_Context context;
 	TEEC_Session session;
 	TEEC_SharedMemory in, out;
-	uint32_t policy;        /* that the TA applies to the answer, 0: it does not make it */
-	uint64_t loading_bytes; /* most heap and shared memory while the model was loaded, without the stack */
+	uint32_t policy;                /* that the TA applies to the answer, 0: it does not make it */
+	uint32_t slices, largest_slice; /* that a query takes; bytes of the largest one with its tag */
+	uint64_t loading_bytes;         /* most heap and shared memory while the model was loaded, without the stack */
 };
 
 /* Starts a session with the TA, unless there is one. */
@@ -35,9 +36,16 @@ int tee_load(struct tee *tee, const unsigned char *sealed, size_t bytes, struct 
 int tee_open(struct tee *tee, const uint32_t model_id[4], uint32_t segments, size_t in_bytes, size_t out_bytes,
 	     struct failure *failure);
 
-/* Runs a segment on tee->in, `out_bytes` into tee->out; `ns` is increased by how long the call took. */
-int tee_run(struct tee *tee, uint32_t segment, size_t in_bytes, size_t out_bytes, clockid_t clock, uint64_t *ns,
-	    struct failure *failure);
+/*
+ * Runs a segment on tee->in, `out_bytes` into tee->out, unless slices are `missing`; `ns` is increased by how long the
+ * call took.
+ */
+int tee_run(struct tee *tee, uint32_t segment, size_t in_bytes, size_t out_bytes, uint32_t *missing, clockid_t clock,
+	    uint64_t *ns, struct failure *failure);
+
+/* Gives the slices in tee->in, `bytes` of them, to the segment that waits; the rest as above. */
+int tee_feed(struct tee *tee, uint32_t segment, size_t bytes, size_t out_bytes, uint32_t *missing, clockid_t clock,
+	     uint64_t *ns, struct failure *failure);
 
 /* An empty call; `clock` and `ns` as above. */
 int tee_noop(struct tee *tee, clockid_t clock, uint64_t *ns, struct failure *failure);

@@ -19,7 +19,7 @@ from device.qemu import lock
 from device.qemu.firmware import build_firmware
 from device.qemu.host import check_host, find_program
 from device.qemu.lock import Kind, Pin
-from device.qemu.mirror import KERNEL, fetch
+from device.qemu.mirror import CIPHER, KERNEL, fetch
 from device.qemu.rootfs import build_rootfs
 from device.qemu.steps import output, run_logged
 
@@ -58,7 +58,7 @@ def build_image(progress: Progress | None = None) -> Image:
         BoardError: something to build with is missing, the mirror cannot be reached or has other versions, a checksum
             does not match, or a step fails; says what to do.
     """
-    pins = lock.read()
+    pins = _pins()
     check_host()
     folder = made_once(board_cache(), _name(pins), lambda aside: _make(aside, pins, progress or _silent))
     return _load(folder)
@@ -70,13 +70,18 @@ def built_image() -> Image | None:
     Raises:
         BoardError: as :func:`build_image`, where that cannot be told.
     """
-    folder = board_cache() / _name(lock.read())
+    folder = board_cache() / _name(_pins())
     return _load(folder) if folder.is_dir() else None
 
 
 def board_cache() -> Path:
     """The folder for images, downloads and the state of boards."""
     return cache_root() / "board"
+
+
+def _pins() -> tuple[Pin, ...]:
+    """Of the image alone."""
+    return tuple(pin for pin in lock.read() if pin.package != CIPHER)
 
 
 def _silent(_: str) -> None:
@@ -119,7 +124,7 @@ def _make(folder: Path, pins: Sequence[Pin], progress: Progress) -> None:
         progress(f"{what:<44} {time.monotonic() - started:5.1f} s")
         started = time.monotonic()
 
-    downloads = _downloaded(pins)
+    downloads = downloaded(pins)
     total = sum(pin.size_bytes for pin in pins)
     done(f"{len(pins)} files of Debian, {total / 1e6:.0f} MB, checked")
     packages = _unpack(pins, downloads, work, logs / "unpack.log")
@@ -139,8 +144,12 @@ def _make(folder: Path, pins: Sequence[Pin], progress: Progress) -> None:
     done("root file system")
 
 
-def _downloaded(pins: Sequence[Pin]) -> Path:
-    """The download folder, where every pinned file is now, checked."""
+def downloaded(pins: Sequence[Pin]) -> Path:
+    """The download folder, where every one of ``pins`` is now, checked.
+
+    Raises:
+        BoardError: as :func:`device.qemu.mirror.fetch`, or a file was damaged.
+    """
     folder = board_cache() / "downloads"
     folder.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(folder.with_suffix(".lock")):

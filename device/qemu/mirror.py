@@ -23,6 +23,8 @@ SUITE = "trixie"
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 KERNEL = "linux-image-cloud-arm64"
+CIPHER = "libssl-dev"
+"""No part of the image: TAs take their cipher of sealed slices from it (``device/slice_cipher.py``)."""
 DEBS = (
     "optee-os",
     "optee-os-dev",
@@ -36,6 +38,7 @@ DEBS = (
     "libtomcrypt1",
     "libtommath1",
     "zlib1g",
+    CIPHER,
     KERNEL,
 )
 SOURCES = ("arm-trusted-firmware",)

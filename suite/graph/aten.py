@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from suite.graph.call import Call, Value
-from suite.graph.ir import Op, Weights
+from suite.graph.ir import Op, Weights, float_bits
 
 Rule = Callable[[Call], Value]
 
@@ -117,6 +117,13 @@ def _relu(call: Call) -> Value:
 
 def _relu6(call: Call) -> Value:
     return call.emit(Op.RELU6, (call.tensor("self"),))
+
+
+def _leaky_relu(call: Call) -> Value:
+    slope = call.arg("negative_slope")
+    if not 0 <= slope <= 1:
+        raise call.unsupported(f"its slope is {slope}, and boards have slopes from 0 to 1")
+    return call.emit(Op.LEAKY_RELU, (call.tensor("self"),), {"slope_bits": float_bits(slope)})
 
 
 def _clamp(call: Call) -> Value:
@@ -241,6 +248,7 @@ RULES: Mapping[str, Rule] = {
     "aten.native_batch_norm": _first_of_several(_batch_norm),
     "aten.relu": _relu,
     "aten.relu6": _relu6,
+    "aten.leaky_relu": _leaky_relu,
     "aten.hardtanh": _clamp,
     "aten.clamp": _clamp,
     "aten.clamp_min": _clamp,

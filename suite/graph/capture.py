@@ -92,7 +92,7 @@ def _capture(program: ExportedProgram, model: str) -> Capture:
 
 _FRESH = re.compile(
     r"aten\.(conv|_conv|addmm|mm|linear|batch_norm|_native_batch_norm|native_batch_norm|relu\b|relu6|hardtanh\b|"
-    r"max_pool|avg_pool|adaptive_avg_pool|mean|add\b|cat|softmax|_softmax|clone)"
+    r"max_pool|avg_pool|adaptive_avg_pool|leaky_relu|mean|add\b|cat|softmax|_softmax|clone)"
 )
 """Operators whose result shares no memory with their arguments."""
 

@@ -55,4 +55,5 @@ def _folded(layer: Node, norm: Node) -> Node:
 
 def _with_nodes(graph: Graph, nodes: tuple[Node, ...]) -> Graph:
     kept = {*graph.inputs, *(node.output for node in nodes)}
-    return Graph(graph.inputs, graph.outputs, nodes, {t: s for t, s in graph.shapes.items() if t in kept})
+    shapes = {t: s for t, s in graph.shapes.items() if t in kept}
+    return replace(graph, nodes=nodes, shapes=shapes, scales={t: s for t, s in graph.scales.items() if t in kept})

@@ -1,4 +1,4 @@
-"""Writing a deployment as the two files that a board reads (``ta/include/lb_model.h``, version 1).
+"""Writing a deployment as the two files that a board reads (``ta/include/lb_model.h``, version 2).
 
 The public file lists every step of a query. Its REE segments carry ops and weights; a TEE segment is no more
 than the tensors that cross, which lie in the public arena. The sealed file holds the TEE segments, in the
@@ -9,6 +9,9 @@ When the last segment is in the TEE, its output in the sealed file is the whole 
 the TA applies the policy, and its output in the public file is what comes back: (n_classes,) floats, or for
 LABEL a (1,) tensor of 4 bytes that holds the uint32 index. When it is in the REE, the agent applies the
 policy to its output.
+
+Filters that come in slices (``Node.slices``) are not in the sealed file, which only lists them and has room for their
+key, still 0; :func:`pack_slices` gives them, in the order in which a query needs them.
 
 The first segment has one input, the query's image; the last one has one output, the answer. The bytes are a
 pure function of segments, policy and model id.
@@ -23,9 +26,9 @@ import numpy as np
 from suite.graph import packing, wire
 from suite.graph.arena import Arena, place_public, place_sealed
 from suite.graph.fuse import Step, fuse
-from suite.graph.ir import ATTRS, WEIGHTS, Graph, GraphError, Node
+from suite.graph.ir import ATTRS, Graph, GraphError, Node, Op
 from suite.graph.partition import Segment, World
-from suite.graph.wire import NONE, Layout, TensorKind, aligned
+from suite.graph.wire import I8_LANES, NONE, DType, Layout, TensorKind, aligned
 from suite.policy import OutputPolicy, PolicyKind
 
 
@@ -78,6 +81,32 @@ def pack_sealed(segments: Sequence[Segment], policy: OutputPolicy, model_id: byt
     return file.to_bytes(World.TEE, arena_bytes, stated, n_classes, model_id)
 
 
+def can_stream(node: Node) -> bool:
+    """Whether a layer's filter may come in slices: on int8, and not in groups of channels (or of one alone)."""
+    if not node.is_quantized:
+        return False
+    return node.op is Op.LINEAR or (node.attrs["groups"] == 1 and node.weights["weight"].shape[:2] != (1, 1))
+
+
+def slice_sizes(node: Node) -> tuple[int, ...]:
+    """Bytes of each slice of a node's filter; none when it does not come in slices."""
+    rest = node.weights["weight"].shape[1:] if node.slices else ()
+    return tuple(packing.stored_floats((count, *rest), Layout.DOT4, 1) for count in node.slices)
+
+
+def pack_slices(segments: Sequence[Segment]) -> tuple[bytes, ...]:
+    """The streamed filters' slices, in the clear, in the order in which a query needs them; none where none stream."""
+    found = []
+    for segment in segments:
+        for node in segment.graph.nodes:
+            first = 0
+            for count in node.slices:
+                part = node.weights["weight"][first : first + count]
+                found.append(packing.pack(part, Layout.DOT4, 1).tobytes())
+                first += count
+    return tuple(found)
+
+
 def sealed_bytes(segments: Sequence[Segment]) -> int:
     """Size of the sealed file without making it; 0 when nothing is in the TEE."""
     file = _File()
@@ -97,6 +126,11 @@ def _check(segments: Sequence[Segment], policy: OutputPolicy, model_id: bytes) -
     if len(last.outputs) != 1 or len(last.shapes[last.outputs[0]]) != 1:
         shapes = {name: last.shapes[name] for name in last.outputs}
         raise FormatError(f"an answer is one tensor (n_classes,), but the last segment makes {shapes}")
+    if first.inputs[0] in first.scales or last.outputs[0] in last.scales:
+        raise FormatError("a query and its answer are float32: quantize after the one, dequantize before the other")
+    for segment in segments:
+        for node in segment.graph.nodes:
+            _check_slices(node, segment.world)
     known = set(first.inputs)
     for index, segment in enumerate(segments):
         if missing := [name for name in segment.graph.inputs if name not in known]:
@@ -110,19 +144,40 @@ def _check(segments: Sequence[Segment], policy: OutputPolicy, model_id: bytes) -
     return n_classes
 
 
+def _check_slices(node: Node, world: World) -> None:
+    if not node.slices:
+        return
+    whole = can_stream(node) and sum(node.slices) == len(node.weights["bias"])
+    if world is World.REE or not whole or min(node.slices) < 1 or any(n % I8_LANES for n in node.slices[:-1]):
+        raise FormatError(
+            f"layer {node.layer!r} cannot come in slices of {list(node.slices)} channels: that takes an int8 layer in"
+            f" the TEE, not in groups, and slices that add up to its channels, all but the last multiples of {I8_LANES}"
+        )
+
+
 class _File:
     """The sections of one file as they grow."""
 
     def __init__(self) -> None:
-        self.tensors: list[tuple[TensorKind, Layout, tuple[int, ...], int, int]] = []
+        self.tensors: list[tuple[TensorKind, Layout, DType, tuple[int, ...], int, int, float]] = []
         self.ops: list[dict[str, int | list[int]]] = []
         self.segments: list[tuple[int, ...]] = []
         self.refs: list[int] = []
+        self.slices: list[tuple[int, int, int, int]] = []
         self.weights: list[tuple[int, Node, str, Layout, int]] = []
         self.weights_bytes = 0
 
-    def add_tensor(self, kind: TensorKind, layout: Layout, shape: tuple[int, ...], offset: int, size: int) -> int:
-        self.tensors.append((kind, layout, shape, offset, size))
+    def add_tensor(
+        self,
+        kind: TensorKind,
+        layout: Layout,
+        dtype: DType,
+        shape: tuple[int, ...],
+        offset: int,
+        size: int,
+        scale: float = 0.0,
+    ) -> int:
+        self.tensors.append((kind, layout, dtype, shape, offset, size, scale))
         return len(self.tensors) - 1
 
     def add_refs(self, indices: Sequence[int]) -> tuple[int, int]:
@@ -133,12 +188,14 @@ class _File:
     def add_weight(self, graph: Graph, node: Node, key: str) -> int:
         layout = packing.layout_of(graph, node, key)
         groups = node.attrs.get("groups", 1)
-        shape = node.weights[key].shape
-        size = 4 * packing.stored_floats(shape, layout, groups)
+        weight = node.weights[key]
+        size = packing.stored_bytes(weight, layout, groups)
+        if key == "weight" and node.slices:
+            return self.add_tensor(TensorKind.STREAMED, layout, DType.INT8, weight.shape, 0, size)
         offset = self.weights_bytes
         self.weights.append((offset, node, key, layout, groups))
         self.weights_bytes = aligned(offset + size)
-        return self.add_tensor(TensorKind.WEIGHT, layout, shape, offset, size)
+        return self.add_tensor(TensorKind.WEIGHT, layout, packing.dtype_of(weight), weight.shape, offset, size)
 
     def add_segment(self, segment: Segment, steps: Sequence[Step], tensors: _Activations) -> None:
         graph = segment.graph
@@ -162,7 +219,11 @@ class _File:
         node = step.node
         first, count = self.add_refs([tensors.index(name, graph) for name in node.inputs])
         output = tensors.index(step.output, graph)
-        weights = [self.add_weight(graph, node, key) for key in WEIGHTS.get(node.op, ())]
+        weights = [self.add_weight(graph, node, key) for key in node.weight_keys]
+        first_channel = 0
+        for channels, size in zip(node.slices, slice_sizes(node), strict=True):
+            self.slices.append((len(self.ops), first_channel, channels, size))
+            first_channel += channels
         attrs = [node.attrs[key] for key in ATTRS.get(node.op, ())]
         self.ops.append(
             {
@@ -173,6 +234,7 @@ class _File:
                 "output": output,
                 "weight": weights[0] if weights else NONE,
                 "bias": weights[1] if weights else NONE,
+                "multiplier": weights[2] if len(weights) > 2 else NONE,
                 "attr": attrs + [0] * (wire.OP["attr"].shape[0] - len(attrs)),
             }
         )
@@ -185,6 +247,8 @@ class _File:
             "segments": wire.SEGMENT.itemsize * len(self.segments),
             "refs": wire.REF.itemsize * len(self.refs),
             "weights": self.weights_bytes,
+            "slices": wire.SLICE.itemsize * len(self.slices),
+            "slice_key": wire.SLICE_KEY_BYTES if self.slices else 0,
         }
         at = aligned(wire.HEADER.itemsize)
         result = {}
@@ -212,21 +276,25 @@ class _File:
             "policy": policy.kind if policy else 0,
             "policy_arg": policy.arg if policy else 0,
             "n_classes": n_classes,
+            "slice_bytes": max((size for *_, size in self.slices), default=0),
+            "slice_key_off": at["slice_key"] if self.slices else 0,
         }.items():
             header[name] = value
         header["model_id"] = np.frombuffer(model_id, "<u4")
         tensors = np.zeros(len(self.tensors), wire.TENSOR)
-        for row, (kind, layout, shape, offset, size) in zip(tensors, self.tensors, strict=True):
-            row["kind"], row["layout"], row["rank"] = kind, layout, len(shape)
+        for row, (kind, layout, dtype, shape, offset, size, scale) in zip(tensors, self.tensors, strict=True):
+            row["kind"], row["layout"], row["dtype"], row["rank"] = kind, layout, dtype, len(shape)
             row["dims"] = (*shape, *(1,) * (4 - len(shape)))
-            row["offset"], row["bytes"] = offset, size
+            row["offset"], row["bytes"], row["scale"] = offset, size, scale
         ops = np.zeros(len(self.ops), wire.OP)
         for row, fields in zip(ops, self.ops, strict=True):
             for name, field in fields.items():
                 row[name] = field
         segments = np.array(self.segments, wire.SEGMENT)
         refs = np.array(self.refs, wire.REF)
-        for name, section in {"tensors": tensors, "ops": ops, "segments": segments, "refs": refs}.items():
+        slices = np.array(self.slices, wire.SLICE)
+        tables = {"tensors": tensors, "ops": ops, "segments": segments, "refs": refs, "slices": slices}
+        for name, section in tables.items():
             header[f"n_{name}"], header[f"{name}_off"] = len(section), at[name]
             out[at[name] : at[name] + section.nbytes] = section.tobytes()
         out[: wire.HEADER.itemsize] = header.tobytes()
@@ -245,13 +313,15 @@ class _Activations:
         self.arena = arena
         self.indices: dict[str, int] = {}
 
-    def add(self, name: str, shape: tuple[int, ...]) -> int:
-        """Describe tensor ``name`` with ``shape``, four bytes an element."""
-        size = 4 * int(np.prod(shape))
-        index = self.file.add_tensor(TensorKind.ACTIVATION, Layout.PLAIN, shape, self.arena.offsets[name], size)
+    def add(self, name: str, shape: tuple[int, ...], scale: float = 0.0) -> int:
+        """Describe tensor ``name`` with ``shape``: float32, or int8 where it has a ``scale``."""
+        layout = Layout.CHANNELS_LAST if scale and len(shape) == 3 else Layout.PLAIN
+        dtype = DType.INT8 if scale else DType.FLOAT32
+        size = wire.NUMPY_DTYPES[dtype].itemsize * int(np.prod(shape))
+        index = self.file.add_tensor(TensorKind.ACTIVATION, layout, dtype, shape, self.arena.offsets[name], size, scale)
         self.indices[name] = index
         return index
 
     def index(self, name: str, graph: Graph) -> int:
         index = self.indices.get(name)
-        return self.add(name, graph.shapes[name]) if index is None else index
+        return self.add(name, graph.shapes[name], graph.scales.get(name, 0.0)) if index is None else index

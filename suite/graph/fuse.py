@@ -36,7 +36,9 @@ def fuse(graph: Graph) -> tuple[Step, ...]:
             continue
         source = node.inputs[0]
         before = maker.get(source)
-        if before is not None and before.op in FUSES_INTO and readers[source] == 1 and source not in graph.outputs:
+        if before is None or (before.is_quantized and source not in graph.scales):
+            continue  # an int8 operator that leaves floats keeps no limits
+        if before.op in FUSES_INTO and readers[source] == 1 and source not in graph.outputs:
             activation_of[before.name] = node
     gone = {node.name for node in activation_of.values()}
     steps = []

@@ -1,7 +1,7 @@
 """The operator graph: what a model is once PyTorch is left behind.
 
 Tensors carry no batch dimension: a board runs one image at a time. Activations are ``(C, H, W)`` or ``(F,)``,
-float32, row-major.
+float32, or int8 where the graph gives them a scale.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Weights = NDArray[np.float32]
+Weights = NDArray[Any]
+"""float32, except in int8 operators (``QUANTIZED_WEIGHTS``)."""
 
 
 class GraphError(ValueError):
@@ -37,6 +39,9 @@ class Op(StrEnum):
     CONCAT = "concat"  # along channels (axis 0 without the batch)
     FLATTEN = "flatten"
     SOFTMAX = "softmax"  # over the whole of a (F,) tensor
+    LEAKY_RELU = "leaky_relu"
+    QUANTIZE = "quantize"  # float32 to int8, with the scale of its output
+    DEQUANTIZE = "dequantize"  # int8 to float32
 
 
 ATTRS: Mapping[Op, tuple[str, ...]] = {
@@ -63,8 +68,20 @@ ATTRS: Mapping[Op, tuple[str, ...]] = {
         "count_include_pad",
     ),
     Op.ADAPTIVE_AVG_POOL2D: ("out_h", "out_w"),
+    Op.LEAKY_RELU: ("slope_bits",),  # float_bits() of a slope from 0 to 1
 }
 """Integer attributes of each operator, in the order the binary format stores them."""
+
+
+def float_bits(value: float) -> int:
+    """``value`` as an attribute: the bits of the float32 nearest to it."""
+    return int(np.float32(value).view(np.uint32))
+
+
+def bits_float(bits: int) -> float:
+    """The inverse of :func:`float_bits`."""
+    return float(np.uint32(bits).view(np.float32))
+
 
 WEIGHTS: Mapping[Op, tuple[str, ...]] = {
     Op.CONV2D: ("weight", "bias"),  # weight (O, I/groups, KH, KW); bias (O,), always present (zeros)
@@ -73,13 +90,18 @@ WEIGHTS: Mapping[Op, tuple[str, ...]] = {
 }
 """Weight arrays of each operator; operators not named have none."""
 
+QUANTIZED_WEIGHTS = ("weight", "bias", "multiplier")
+"""Of a convolution or linear layer on int8: weight int8 from -127 to 127; bias int32 (O,), in steps of input scale *
+channel's weight scale; multiplier float32 (O,), that step over the output's scale (over 1 where it is float32)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Node:
     """One operator application.
 
     ``name`` is unique in the graph. ``layer`` is the dotted path of the PyTorch module it came from
-    (``"features.0"``), used in messages and tables; several nodes may share one.
+    (``"features.0"``), used in messages and tables; several nodes may share one. ``slices``: the filter does not stay
+    in the secure world but comes in slices of that many output channels, each but the last a multiple of 4; int8 only.
     """
 
     name: str
@@ -89,6 +111,17 @@ class Node:
     layer: str
     attrs: Mapping[str, int] = field(default_factory=dict)
     weights: Mapping[str, Weights] = field(default_factory=dict)
+    slices: tuple[int, ...] = ()
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether it is a convolution or linear layer with int8 weights."""
+        return "multiplier" in self.weights
+
+    @property
+    def weight_keys(self) -> tuple[str, ...]:
+        """Its weight arrays in the order in which the binary format names them."""
+        return QUANTIZED_WEIGHTS if self.is_quantized else WEIGHTS.get(self.op, ())
 
     @property
     def has_parameters(self) -> bool:
@@ -100,13 +133,15 @@ class Node:
 class Graph:
     """A topologically ordered list of nodes with named input and output tensors.
 
-    ``shapes`` gives the shape, without batch, of every tensor that is an input or a node's output.
+    ``shapes`` gives the shape, without batch, of every tensor that is an input or a node's output. A tensor in
+    ``scales`` is int8 and stands for q * scale; the scale is a float32 above 0. All others are float32.
     """
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     nodes: tuple[Node, ...]
     shapes: Mapping[str, tuple[int, ...]]
+    scales: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         known = set(self.inputs)
@@ -125,8 +160,8 @@ class Graph:
                 raise GraphError(f"tensor {name!r} has no shape")
 
     def bytes_of(self, tensor: str) -> int:
-        """Size of one tensor in bytes (float32)."""
-        return 4 * math.prod(self.shapes[tensor])
+        """Size of one tensor in bytes: four an element, or one where it is int8."""
+        return (1 if tensor in self.scales else 4) * math.prod(self.shapes[tensor])
 
     def parameter_nodes(self) -> tuple[Node, ...]:
         """The nodes with learned weights, first to last."""
@@ -136,11 +171,13 @@ class Graph:
         """SHA-256 over structure and weights, hex."""
         digest = hashlib.sha256()
         digest.update(repr((self.inputs, self.outputs, sorted(self.shapes.items()))).encode())
+        digest.update(repr(sorted(self.scales.items())).encode())
         for node in self.nodes:
-            digest.update(repr((node.name, node.op, node.inputs, node.output, sorted(node.attrs.items()))).encode())
+            attrs = sorted(node.attrs.items())
+            digest.update(repr((node.name, node.op, node.inputs, node.output, attrs, node.slices)).encode())
             for key in sorted(node.weights):
-                array = np.ascontiguousarray(node.weights[key], dtype=np.float32)
-                digest.update(f"{key}{array.shape}".encode())
+                array = np.ascontiguousarray(node.weights[key])
+                digest.update(f"{key}{array.shape}{array.dtype}".encode())
                 digest.update(array.tobytes())
         return digest.hexdigest()
 
@@ -162,4 +199,6 @@ def subgraph(graph: Graph, nodes: Iterable[Node], also_outputs: Iterable[str] = 
     order = [*graph.inputs, *(node.output for node in graph.nodes)]
     inputs = tuple(t for t in order if t in read and t not in made)
     outputs = tuple(t for t in order if t in made and t in wanted)
-    return Graph(inputs, outputs, chosen, {t: graph.shapes[t] for t in order if t in made or t in inputs})
+    known = [t for t in order if t in made or t in inputs]
+    scales = {t: graph.scales[t] for t in known if t in graph.scales}
+    return Graph(inputs, outputs, chosen, {t: graph.shapes[t] for t in known}, scales)

@@ -16,6 +16,11 @@ def node_macs(graph: Graph, node: Node) -> int:
     return 0
 
 
+def int8_macs(graph: Graph) -> int:
+    """The part of :func:`graph_macs` that is done on int8."""
+    return sum(node_macs(graph, node) for node in graph.nodes if node.is_quantized)
+
+
 def graph_macs(graph: Graph) -> int:
     """The sum over a graph's nodes."""
     return sum(node_macs(graph, node) for node in graph.nodes)

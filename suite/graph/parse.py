@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from suite.graph import packing, wire
 from suite.graph.format import FormatError
-from suite.graph.ir import ATTRS, WEIGHTS, Graph, GraphError, Node, Op, Weights
+from suite.graph.ir import ATTRS, QUANTIZED_WEIGHTS, WEIGHTS, Graph, GraphError, Node, Op, Weights
 from suite.graph.partition import Segment, World
-from suite.graph.wire import NONE, Layout, TensorKind
+from suite.graph.wire import NONE, NUMPY_DTYPES, DType, Layout, TensorKind
 from suite.policy import OutputPolicy, PolicyKind
 
 _OPS = {number: op for op, number in wire.OP_KINDS.items()}
@@ -26,11 +26,15 @@ _WORLDS = {number: world for world, number in wire.WORLDS.items()}
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """An activation tensor: its shape, and the bytes ``offset .. offset + size`` it takes in the arena."""
+    """An activation tensor: its shape, and the bytes ``offset .. offset + size`` it takes in the arena.
+
+    With a ``scale`` it is int8, channels last; without (0) float32.
+    """
 
     shape: tuple[int, ...]
     offset: int
     size: int
+    scale: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +107,7 @@ class _Parser:
         self.ops = self._section("ops", wire.OP)
         self.segments = self._section("segments", wire.SEGMENT)
         self.refs = self._section("refs", wire.REF)
+        self.slices = self._section("slices", wire.SLICE)
         start, size = int(self.header["weights_off"]), int(self.header["weights_bytes"])
         if start + size > len(data):
             raise FormatError("damaged model file: the weights reach past its end")
@@ -144,23 +149,30 @@ class _Parser:
         nodes = tuple(node for index in range(first, first + count) for node in self._nodes(index))
         names = dict.fromkeys([*inputs, *(node.output for node in nodes)])
         shapes = {name: self._shape_of(name, nodes) for name in names}
-        return FileSegment(world, inputs, outputs, Graph(inputs, outputs, nodes, shapes))
+        scales = {name: scale for name in names if (scale := self._scale_of(name, nodes))}
+        return FileSegment(world, inputs, outputs, Graph(inputs, outputs, nodes, shapes, scales))
+
+    def _place_of(self, name: str, nodes: tuple[Node, ...]) -> Place:
+        if name in self.places:
+            return self.places[name]
+        # The tensor between an operator and the activation fused into it exists only in the graph.
+        return next(self.places[node.output] for node in nodes if node.inputs == (name,))
 
     def _shape_of(self, name: str, nodes: tuple[Node, ...]) -> tuple[int, ...]:
-        if name in self.places:
-            return self.places[name].shape
-        # The tensor between an operator and the activation fused into it exists only in the graph.
-        return next(self.places[node.output].shape for node in nodes if node.inputs == (name,))
+        return self._place_of(name, nodes).shape
+
+    def _scale_of(self, name: str, nodes: tuple[Node, ...]) -> float:
+        return self._place_of(name, nodes).scale
 
     def _range(self, first: int, count: int) -> tuple[str, ...]:
         if first + count > len(self.refs):
             raise FormatError(f"damaged model file: references {first}+{count} do not exist")
         return tuple(self._activation(int(index)) for index in self.refs[first : first + count])
 
-    def _tensor(self, index: int, kind: TensorKind) -> tuple[tuple[int, ...], int, int]:
-        """Shape, offset and bytes of the tensor ``index``, which must be of ``kind``."""
-        if index >= len(self.tensors) or self.tensors[index]["kind"] != kind:
-            raise FormatError(f"damaged model file: tensor {index} is no {kind.name.lower()}")
+    def _tensor(self, index: int, *kinds: TensorKind) -> tuple[tuple[int, ...], int, int]:
+        """Shape, offset and bytes of the tensor ``index``, which must be of one of ``kinds``."""
+        if index >= len(self.tensors) or self.tensors[index]["kind"] not in kinds:
+            raise FormatError(f"damaged model file: tensor {index} is no {kinds[0].name.lower()}")
         row = self.tensors[index]
         if not 1 <= row["rank"] <= 4:
             raise FormatError(f"damaged model file: tensor {index} has rank {row['rank']}")
@@ -171,15 +183,18 @@ class _Parser:
         shape, offset, size = self._tensor(index, TensorKind.ACTIVATION)
         if offset + size > self.header["arena_bytes"]:
             raise FormatError(f"damaged model file: tensor {index} lies outside the arena")
-        self.places[name] = Place(shape, offset, size)
+        self.places[name] = Place(shape, offset, size, float(self.tensors[index]["scale"]))
         return name
 
     def _weight(self, index: int, groups: int) -> Weights:
-        shape, offset, size = self._tensor(index, TensorKind.WEIGHT)
+        shape, offset, size = self._tensor(index, TensorKind.WEIGHT, TensorKind.STREAMED)
         layout = Layout(int(self.tensors[index]["layout"]))
-        if offset + size > len(self.weights) or size != 4 * packing.stored_floats(shape, layout, groups):
+        dtype = NUMPY_DTYPES[DType(int(self.tensors[index]["dtype"]))]
+        if self.tensors[index]["kind"] == TensorKind.STREAMED:
+            return np.zeros(shape, dtype)  # it is not in the file
+        if offset + size > len(self.weights) or size != dtype.itemsize * packing.stored_floats(shape, layout, groups):
             raise FormatError(f"damaged model file: weight {index} has {size} bytes at {offset}")
-        return packing.unpack(np.frombuffer(self.weights, "<f4", size // 4, offset), shape, layout, groups)
+        return packing.unpack(np.frombuffer(self.weights, dtype, size // dtype.itemsize, offset), shape, layout, groups)
 
     def _nodes(self, index: int) -> list[Node]:
         """Operator ``index``, and the activation fused into it as a node of its own."""
@@ -188,21 +203,23 @@ class _Parser:
             raise FormatError(f"damaged model file: operator {index} is of unknown kind {row['kind']}")
         op = _OPS[int(row["kind"])]
         attrs = {key: int(value) for key, value in zip(ATTRS.get(op, ()), row["attr"], strict=False)}
-        indices = [int(row[key]) for key in ("weight", "bias") if row[key] != NONE]
-        if len(indices) != len(WEIGHTS.get(op, ())):
+        indices = [int(row[key]) for key in ("weight", "bias", "multiplier") if row[key] != NONE]
+        keys = QUANTIZED_WEIGHTS if row["multiplier"] != NONE and op in WEIGHTS else WEIGHTS.get(op, ())
+        if len(indices) != len(keys):
             raise FormatError(f"damaged model file: operator {index} ({op}) has {len(indices)} weights")
         groups = max(attrs.get("groups", 1), 1)
-        weights = {key: self._weight(at, groups) for key, at in zip(WEIGHTS.get(op, ()), indices, strict=True)}
+        weights = {key: self._weight(at, groups) for key, at in zip(keys, indices, strict=True)}
+        slices = tuple(int(n) for n in self.slices[self.slices["op"] == index]["count"])
         inputs = self._range(int(row["first_input"]), int(row["n_inputs"]))
         output = self._activation(int(row["output"]))
         name = f"op{index}"
         if not row["fused"]:
-            return [Node(name, op, inputs, output, name, attrs, weights)]
+            return [Node(name, op, inputs, output, name, attrs, weights, slices)]
         fused = _OPS.get(int(row["fused"]))
         if fused not in (Op.RELU, Op.RELU6):
             raise FormatError(f"damaged model file: operator {index} fuses kind {row['fused']}")
         between = f"{output}.{op}"
         return [
-            Node(name, op, inputs, between, name, attrs, weights),
+            Node(name, op, inputs, between, name, attrs, weights, slices),
             Node(f"{name}.{fused}", fused, (between,), output, name),
         ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from suite.graph.ir import Graph, GraphError, Node, subgraph
@@ -45,7 +45,7 @@ def split(graph: Graph, in_tee: Collection[str] | Callable[[Node], bool]) -> tup
     candidates = [runs for start in World if (runs := _runs(graph, worlds, start))]
     # Of two equally long orders the one that starts in the REE is taken: World lists it first.
     runs = min(candidates, key=len)
-    ordered = Graph(graph.inputs, graph.outputs, tuple(n for _, run in runs for n in run), graph.shapes)
+    ordered = replace(graph, nodes=tuple(n for _, run in runs for n in run))
     return tuple(Segment(world, subgraph(ordered, run)) for world, run in runs)
 
 
@@ -98,4 +98,5 @@ def merge(segments: Sequence[Segment]) -> Graph:
     shapes = {name: shape for segment in segments for name, shape in segment.graph.shapes.items()}
     made = {node.output for node in nodes}
     inputs = dict.fromkeys(t for s in segments for t in s.graph.inputs if t not in made)
-    return Graph(tuple(inputs), segments[-1].graph.outputs, nodes, shapes)
+    scales = {name: scale for segment in segments for name, scale in segment.graph.scales.items()}
+    return Graph(tuple(inputs), segments[-1].graph.outputs, nodes, shapes, scales)

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from tabulate import tabulate
 
 from suite.graph.arena import place_sealed
-from suite.graph.format import sealed_bytes
+from suite.graph.format import sealed_bytes, slice_sizes
 from suite.graph.fuse import fuse
 from suite.graph.ir import Graph, GraphError
-from suite.graph.packing import layout_of, stored_floats
+from suite.graph.packing import layout_of, stored_bytes
 from suite.graph.partition import Segment, World
 from suite.graph.scratch import scratch_bytes
 from suite.graph.wire import aligned
@@ -27,6 +27,8 @@ STATIC_BYTES = 5 * 1024
 """The TA's own data, its session, and alignment and bookkeeping of its three heap blocks: 3 KiB as measured
 on the emulated board, and room for what another compiler makes of it."""
 
+SLICE_RECORD_BYTES = 64
+"""What a sealed slice of a filter has beside the filter's bytes: who it is, and its tag."""
 CHUNK_BYTES = 64 * 1024
 """Of the model in one chunk, as ``device/sealing.py`` makes them."""
 RECORD_BYTES = 64
@@ -67,7 +69,8 @@ class MemoryPlan:
     ``file_bytes``: the sealed file, weights and structure; ``arena_bytes``: activations; ``scratch_bytes``:
     the largest of any kernel; ``shared_bytes``: two blocks in whole pages, one for the largest input of any
     call and one for the largest output. ``loading_bytes``: one chunk, in the TA and in shared memory, as long as the
-    model is loaded and arena, scratch and the two blocks are not there.
+    model is loaded and arena, scratch and the two blocks are not there. ``streaming_bytes``: the largest slice of a
+    streamed filter, once in the TA, where it is opened in place, and once in a block of shared memory.
     """
 
     file_bytes: int
@@ -78,11 +81,12 @@ class MemoryPlan:
     stack_bytes: int
     static_bytes: int
     layers: tuple[LayerMemory, ...]
+    streaming_bytes: int = 0
 
     @property
     def peak_bytes(self) -> int:
         """While the model is loaded or while it runs, whichever takes more."""
-        running = self.arena_bytes + self.scratch_bytes + self.shared_bytes
+        running = self.arena_bytes + self.scratch_bytes + self.shared_bytes + self.streaming_bytes
         return self.file_bytes + max(self.loading_bytes, running) + self.stack_bytes + self.static_bytes
 
     def table(self) -> str:
@@ -93,7 +97,8 @@ class MemoryPlan:
         rows.append(("at once", "", self.file_bytes, self.arena_bytes, self.scratch_bytes))
         header = ("layer", "op", "weights_bytes", "activation_bytes", "scratch_bytes")
         rest = (
-            f"while loading {self.loading_bytes}, shared memory {self.shared_bytes}, stack {self.stack_bytes}, "
+            f"while loading {self.loading_bytes}, shared memory {self.shared_bytes}, slices {self.streaming_bytes}, "
+            f"stack {self.stack_bytes}, "
             f"static data {self.static_bytes}; peak {self.peak_bytes} bytes"
         )
         return f"{tabulate(rows, header)}\n{rest}"
@@ -110,8 +115,9 @@ def plan_memory(segments: Sequence[Segment]) -> MemoryPlan:
             node = step.node
             groups = node.attrs.get("groups", 1)
             stored = sum(
-                aligned(4 * stored_floats(array.shape, layout_of(graph, node, key), groups))
+                aligned(stored_bytes(array, layout_of(graph, node, key), groups))
                 for key, array in node.weights.items()
+                if key != "weight" or not node.slices
             )
             op = f"{node.op}+{step.fused}" if step.fused else str(node.op)
             made = aligned(graph.bytes_of(step.output))
@@ -127,7 +133,16 @@ def plan_memory(segments: Sequence[Segment]) -> MemoryPlan:
         stack_bytes=STACK_BYTES,
         static_bytes=STATIC_BYTES,
         layers=tuple(layers),
+        streaming_bytes=_streaming(hidden),
     )
+
+
+def _streaming(hidden: Sequence[Graph]) -> int:
+    largest = max((size for graph in hidden for node in graph.nodes for size in slice_sizes(node)), default=0)
+    if not largest:
+        return 0
+    record = aligned(largest + SLICE_RECORD_BYTES)
+    return record + -(-record // PAGE_BYTES) * PAGE_BYTES
 
 
 def _shared(hidden: Sequence[Graph]) -> int:

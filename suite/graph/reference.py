@@ -1,8 +1,12 @@
-"""What a graph means: the same computation by PyTorch's functional operators, for parity tests."""
+"""What a graph means: the same computation by PyTorch's functional operators, for parity tests.
+
+int8 operators are in ``reference_i8``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,14 +14,17 @@ import torch.nn.functional as F  # noqa: N812  (the name everyone knows it by)
 from numpy.typing import NDArray
 from torch import Tensor
 
-from suite.graph.ir import Graph, GraphError, Node, Op
+from suite.graph import reference_i8
+from suite.graph.ir import Graph, GraphError, Node, Op, bits_float
 from suite.graph.partition import Segment
 
-Array = NDArray[np.float32]
+Array = NDArray[Any]
 
 
 def run_graph(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
-    """Run ``graph`` on a batch: float32 arrays [N, *shape] by input name, and the same by output name.
+    """Run ``graph`` on a batch: arrays [N, *shape] by input name, and the same by output name.
+
+    Tensors with a scale are int8, all others float32.
 
     Raises:
         GraphError: an input is missing or has another shape than the graph says.
@@ -29,10 +36,13 @@ def run_graph(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
         array = inputs[name]
         if array.shape[1:] != graph.shapes[name]:
             raise GraphError(f"input {name!r} is {array.shape[1:]} an image, the graph wants {graph.shapes[name]}")
-        held[name] = torch.tensor(array, dtype=torch.float32)  # a copy: the array may be read-only
+        dtype = torch.int8 if name in graph.scales else torch.float32
+        held[name] = torch.tensor(array, dtype=dtype)  # a copy: the array may be read-only
     with torch.no_grad():
         for node in graph.nodes:
-            out = apply(node, [held[name] for name in node.inputs])
+            given = [held[name] for name in node.inputs]
+            quantized = any(name in graph.scales for name in (*node.inputs, node.output))
+            out = reference_i8.apply(graph, node, given) if quantized else apply(node, given)
             if tuple(out.shape[1:]) != graph.shapes[node.output]:
                 raise GraphError(
                     f"node {node.name!r} ({node.op}) made {tuple(out.shape[1:])}, the graph says "
@@ -43,7 +53,7 @@ def run_graph(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def run_segments(segments: Sequence[Segment], inputs: Mapping[str, Array]) -> dict[str, Array]:
-    """Run segment by segment on arrays [N, *shape] float32; returns every tensor that a segment took or made.
+    """Run segment by segment on arrays [N, *shape]; returns every tensor that a segment took or made.
 
     The keys are tensor names; those that only live inside a segment are not among them.
     """
@@ -56,6 +66,11 @@ def run_segments(segments: Sequence[Segment], inputs: Mapping[str, Array]) -> di
 def apply(node: Node, inputs: list[Tensor]) -> Tensor:
     """One node on a batch; float32 [N, *shape] each."""
     weights = {key: torch.from_numpy(np.ascontiguousarray(value)) for key, value in node.weights.items()}
+    return apply_with(node, inputs, weights)
+
+
+def apply_with(node: Node, inputs: list[Tensor], weights: Mapping[str, Tensor]) -> Tensor:
+    """The same with other weights than the node's own, shaped alike; autograd sees through it."""
     return _APPLY[node.op](inputs, node.attrs, weights)
 
 
@@ -114,4 +129,5 @@ _APPLY: Mapping[Op, _Rule] = {
     Op.CONCAT: lambda x, a, w: torch.cat(x, dim=1),
     Op.FLATTEN: lambda x, a, w: torch.flatten(x[0], 1),
     Op.SOFTMAX: lambda x, a, w: torch.softmax(x[0], dim=-1),
+    Op.LEAKY_RELU: lambda x, a, w: F.leaky_relu(x[0], bits_float(a["slope_bits"])),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from suite.graph import scratch_i8
 from suite.graph.ir import Graph, Node, Op
 from suite.graph.packing import layout_of
 from suite.graph.wire import LANES, Layout, aligned
@@ -15,7 +16,9 @@ _RUN_BYTES = 8
 
 
 def scratch_bytes(graph: Graph, node: Node) -> int:
-    """Bytes of scratch that the kernel of ``node`` needs; only convolutions need any."""
+    """Bytes of scratch that the kernel of ``node`` needs; only convolutions and int8 linear layers need any."""
+    if node.is_quantized:
+        return scratch_i8.scratch_bytes(graph, node)
     if node.op is not Op.CONV2D:
         return 0
     if layout_of(graph, node, "weight") is Layout.PLAIN:

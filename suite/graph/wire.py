@@ -1,4 +1,4 @@
-"""The numbers of ``ta/include/lb_model.h``, version 1: struct layouts and enums, field for field.
+"""The numbers of ``ta/include/lb_model.h``, version 2: struct layouts and enums, field for field.
 
 The NumPy types have the C structs' names and fields; a test compares both with the header.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 
@@ -14,9 +15,12 @@ from suite.graph.ir import Op
 from suite.graph.partition import World
 
 MAGIC = 0x314D424C
-VERSION = 1
+VERSION = 2
 ALIGN = 64
 LANES = 8
+I8_LANES = 4
+I8_STEP = 16
+SLICE_KEY_BYTES = 32
 NONE = 0xFFFFFFFF
 """The index of a weight that an operator does not have (UINT32_MAX)."""
 
@@ -43,17 +47,23 @@ HEADER = np.dtype(
         ("policy_arg", _U32),
         ("n_classes", _U32),
         ("model_id", _U32, (4,)),
-        ("reserved", _U32, (10,)),
+        ("n_slices", _U32),
+        ("slices_off", _U32),
+        ("slice_bytes", _U32),
+        ("slice_key_off", _U32),
+        ("reserved", _U32, (6,)),
     ]
 )
 TENSOR = np.dtype(
     [
         ("kind", _U32),
         ("layout", _U32),
+        ("dtype", _U32),
         ("rank", _U32),
         ("dims", _U32, (4,)),
         ("offset", _U32),
         ("bytes", _U32),
+        ("scale", "<f4"),
     ]
 )
 OP = np.dtype(
@@ -65,6 +75,7 @@ OP = np.dtype(
         ("output", _U32),
         ("weight", _U32),
         ("bias", _U32),
+        ("multiplier", _U32),
         ("attr", _U32, (9,)),
     ]
 )
@@ -81,6 +92,7 @@ SEGMENT = np.dtype(
     ]
 )
 REF = np.dtype(_U32)
+SLICE = np.dtype([("op", _U32), ("first", _U32), ("count", _U32), ("bytes", _U32)])
 
 WORLDS: Mapping[World, int] = {World.REE: 0, World.TEE: 1}
 
@@ -97,6 +109,9 @@ OP_KINDS: Mapping[Op, int] = {
     Op.CONCAT: 10,
     Op.FLATTEN: 11,
     Op.SOFTMAX: 12,
+    Op.LEAKY_RELU: 13,
+    Op.QUANTIZE: 14,
+    Op.DEQUANTIZE: 15,
 }
 
 
@@ -105,13 +120,31 @@ class TensorKind(IntEnum):
 
     ACTIVATION = 1
     WEIGHT = 2
+    STREAMED = 3
+
+
+class DType(IntEnum):
+    """``enum lb_dtype``."""
+
+    FLOAT32 = 0
+    INT8 = 1
+    INT32 = 2
+
+
+NUMPY_DTYPES: Mapping[DType, np.dtype[Any]] = {
+    DType.FLOAT32: np.dtype("<f4"),
+    DType.INT8: np.dtype("i1"),
+    DType.INT32: np.dtype("<i4"),
+}
 
 
 class Layout(IntEnum):
-    """``enum lb_layout``: how a weight's floats lie."""
+    """``enum lb_layout``: how a tensor's elements lie."""
 
     PLAIN = 0
     PACKED8 = 1
+    CHANNELS_LAST = 2
+    DOT4 = 3
 
 
 def aligned(size: int) -> int:

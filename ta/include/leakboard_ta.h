@@ -20,7 +20,9 @@ enum leakboard_command {
 	 *   p0 VALUE_INPUT   a, b: words 0 and 1 of the model id
 	 *   p1 VALUE_INPUT   a, b: words 2 and 3
 	 *   p2 VALUE_OUTPUT  a: segments, b: enum lb_policy that the TA applies, 0 when the answer is made elsewhere
-	 *   p3 VALUE_OUTPUT  with BAD_FORMAT  a: enum lb_error, b: index of what is at fault
+	 *   p3 VALUE_OUTPUT  with success     a: sealed slices (lb_slices.h) that a query takes, b: bytes of the largest one
+	 *                                     with its tag
+	 *                    with BAD_FORMAT  a: enum lb_error, b: index of what is at fault
 	 *                    with SECURITY    a: enum lb_sealed_error, b: 0
 	 * BAD_STATE: nothing is being loaded. SECURITY: chunks are missing, or the model is another one than was asked for.
 	 * BAD_FORMAT: the file inside is not a TEE's model file. OUT_OF_MEMORY: the TA's heap cannot hold it. After any
@@ -35,6 +37,8 @@ enum leakboard_command {
 	 *   p2 MEMREF_OUTPUT  room for the outputs; on success its size is what was written
 	 *   p3 VALUE_OUTPUT   a: the policy applied to the output, 0 for tensors that go on to the normal world; b: 0
 	 * SHORT_BUFFER: p2 is too small, its size says what is needed; nothing is written.
+	 * Where the segment takes sealed slices, RUN stops at the first one: success, nothing is written, p2's size and
+	 * p3's a are 0, p3's b is how many it takes. FEED_SLICES goes on; any other RUN drops what was begun.
 	 */
 	LEAKBOARD_CMD_RUN = 2,
 	/*
@@ -63,6 +67,20 @@ enum leakboard_command {
 	 * BAD_STATE: nothing is being loaded.
 	 */
 	LEAKBOARD_CMD_LOAD_CHUNK = 7,
+	/*
+	 * Takes the next sealed slices of the segment that waits for them, computes and forgets them. p2 and p3 as with RUN:
+	 * the last slice brings the outputs, before that p3's b says how many are missing. After a FEED_SLICES that failed,
+	 * for whatever reason, the run is over, and the next command must be RUN of segment 0.
+	 *   p0 VALUE_INPUT    a: segment, counted among the TEE's; b: 0
+	 *   p1 MEMREF_INPUT   one or more whole slices, each with its tag, in order and nothing between
+	 *   p2 MEMREF_OUTPUT  room for the segment's outputs
+	 *   p3 VALUE_OUTPUT   with BAD_PARAMETERS for the size of p1, SECURITY and BAD_FORMAT
+	 *                     a: enum lb_error, b: index of the slice that was expected
+	 * BAD_STATE: no run waits, or it is another segment's. BAD_PARAMETERS: p1 does not end where a slice of the segment
+	 * ends. SECURITY: it is another slice than is expected, or was changed. BAD_FORMAT: it is authentic, and its weights
+	 * are out of range. SHORT_BUFFER: as with RUN.
+	 */
+	LEAKBOARD_CMD_FEED_SLICES = 8,
 };
 
 /* Ids in secure storage. The version of a model: these 8 bytes, then the 16 of the model id. */

@@ -63,6 +63,8 @@ void lb_batch_norm(size_t channels, size_t plane, enum lb_activation activation,
 /* n elements. In place. */
 void lb_relu(size_t n, const float *in, float *out);
 void lb_relu6(size_t n, const float *in, float *out);
+/* slope * x where x is negative. */
+void lb_leaky_relu(size_t n, float slope, const float *in, float *out);
 
 /* n elements; out may equal a or b, and a may equal b. */
 void lb_add(size_t n, enum lb_activation activation, const float *a, const float *b, float *out);

@@ -33,6 +33,13 @@ const char *lb_strerror(enum lb_error error)
 	case LB_ERROR_UNWRITTEN: return "a tensor is read that nothing has written, or that was overwritten";
 	case LB_ERROR_SCRATCH: return "an op needs more scratch memory than allowed";
 	case LB_ERROR_ARGUMENT: return "an argument is out of range";
+	case LB_ERROR_TENSOR_DTYPE: return "a tensor's element type is unknown, or not for its kind and layout";
+	case LB_ERROR_TENSOR_SCALE: return "a tensor's scale is out of range, or set where there is none";
+	case LB_ERROR_OP_DTYPE: return "an op does not work on tensors of these element types";
+	case LB_ERROR_OP_SCALE: return "the scales of an op's tensors, or its multipliers, are out of range";
+	case LB_ERROR_OP_RANGE: return "an int8 weight or its bias is out of range, or a sum has too many products";
+	case LB_ERROR_SLICE: return "the slices do not cover the streamed filters in order";
+	case LB_ERROR_SLICE_MISSING: return "the segment needs slices, which this call cannot have";
 	}
 	return "unknown error";
 }

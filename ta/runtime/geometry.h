@@ -32,6 +32,15 @@ static inline enum lb_activation lb_fused(const struct lb_op *op)
 	return op->fused == LB_OP_RELU6 ? LB_ACTIVATION_RELU6 : LB_ACTIVATION_NONE;
 }
 
+/* Of LEAKY_RELU. */
+static inline float lb_slope(const struct lb_op *op)
+{
+	float slope;
+
+	__builtin_memcpy(&slope, &op->attr[0], sizeof(slope));
+	return slope;
+}
+
 /* `in`, `out` of rank 3, `weight` of rank 4. */
 static inline struct lb_conv2d lb_conv2d_of(const struct lb_op *op, const struct lb_tensor *in,
 					    const struct lb_tensor *weight, const struct lb_tensor *out)
@@ -85,8 +94,51 @@ static inline struct lb_pool2d lb_pool2d_of(const struct lb_op *op, const struct
 	return pool;
 }
 
+/* Bytes of an element. */
+static inline uint32_t lb_dtype_bytes(uint32_t dtype)
+{
+	return dtype == LB_DTYPE_INT8 ? 1u : 4u;
+}
+
+/* LB_LAYOUT_DOT4 of `out` channels with `taps` inputs each; below 2^60 where both are below 2^28. */
+static inline uint64_t lb_dot4_bytes(uint64_t out, uint64_t taps)
+{
+	return (out + LB_I8_LANES - 1u) / LB_I8_LANES * LB_I8_LANES *
+	       ((taps + LB_I8_STEP - 1u) / LB_I8_STEP * LB_I8_STEP);
+}
+
+/* The weight tensor of that index, in the file or streamed; NULL when it is none. */
+const struct lb_tensor *lb_weight_at(const struct lb_model *model, uint32_t index);
+
+/* Sorts an op into those of int8 (one of its activations is) and those of float32. */
+int lb_is_i8(const struct lb_model *model, const struct lb_op *op);
+
+/* Whether the op's filter comes in slices. */
+int lb_is_streamed(const struct lb_model *model, const struct lb_op *op);
+
+/* Between which values an int8 op's results are kept; the output's scale says where 6 lies. */
+void lb_limits(const struct lb_op *op, const struct lb_tensor *out, int32_t *low, int32_t *high);
+
 /* Checks one op of a file whose tensors and refs are sound; adds to model->scratch_bytes. In check_op.c. */
 enum lb_error lb_check_op(struct lb_model *model, const struct lb_op *op);
+
+/* What lb_check_op() leaves to be checked of an int8 op: all but fields, overlap and shapes. In check_op_i8.c. */
+enum lb_error lb_check_op_i8(struct lb_model *model, const struct lb_op *op);
+
+/* Adds to what the kernels need. */
+enum lb_error lb_add_scratch(struct lb_model *model, size_t bytes);
+
+/* Whether no weight is -128. */
+int lb_weights_in_range(const int8_t *weights, size_t n);
+
+/* The slices, when all ops are sound: in check_slices.c. */
+enum lb_error lb_check_slices(struct lb_model *model);
+
+/* One op; an int8 one's channels first .. first + count - 1 with the filter at `weight`. In segment.c, run_i8.c. */
+void lb_run_op(const struct lb_model *model, const struct lb_op *op, unsigned char *arena, void *scratch);
+void lb_run_op_i8(const struct lb_model *model, const struct lb_op *op, unsigned char *arena, void *scratch);
+void lb_run_slice(const struct lb_model *model, const struct lb_op *op, uint32_t first, uint32_t count,
+		  const int8_t *weight, unsigned char *arena, void *scratch);
 
 /* Checks that everything read has been written before, over the whole query. In check_flow.c. */
 enum lb_error lb_check_flow(struct lb_model *model);

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "lb_kernels.h"
+#include "lb_kernels_i8.h"
 #include "lb_model.h"
 
 /* Caps, far above any model in use: they bound the work of parsing and keep every product below 2^64. */
@@ -19,10 +20,13 @@
 #define LB_MAX_OPS 4096u
 #define LB_MAX_SEGMENTS 256u
 #define LB_MAX_REFS 65536u
+#define LB_MAX_SLICES 65536u
 #define LB_MAX_DIM (1u << 24)
 #define LB_MAX_TENSOR_BYTES (1u << 30)
 #define LB_MAX_ATTR 4096u /* kernel sizes, strides, padding, dilation */
 #define LB_MAX_SCRATCH_BYTES (1u << 30)
+#define LB_MIN_SCALE 0x1p-100f /* of int8 tensors */
+#define LB_MAX_SCALE 0x1p100f
 
 #define LB_NONE UINT32_MAX /* an op without weights */
 
@@ -58,6 +62,13 @@ enum lb_error {
 	LB_ERROR_UNWRITTEN = 27,
 	LB_ERROR_SCRATCH = 28,
 	LB_ERROR_ARGUMENT = 29,
+	LB_ERROR_TENSOR_DTYPE = 30,
+	LB_ERROR_TENSOR_SCALE = 31,
+	LB_ERROR_OP_DTYPE = 32,
+	LB_ERROR_OP_SCALE = 33,
+	LB_ERROR_OP_RANGE = 34,
+	LB_ERROR_SLICE = 35,
+	LB_ERROR_SLICE_MISSING = 36,
 };
 
 /* A sentence without full stop, for people; never NULL. */
@@ -71,8 +82,10 @@ struct lb_model {
 	const struct lb_segment *segments;
 	const uint32_t *refs;
 	const unsigned char *weights;
-	size_t scratch_bytes; /* enough for every op of the file */
-	uint32_t fault;       /* after an error: index of the tensor, op, segment or ref at fault, else 0 */
+	const struct lb_slice *slices;
+	const unsigned char *slice_key; /* LB_SLICE_KEY_BYTES; NULL when there are no slices */
+	size_t scratch_bytes;           /* enough for every op of the file */
+	uint32_t fault;                 /* after an error: index of the tensor, op, segment or ref at fault, else 0 */
 };
 
 enum lb_error lb_model_parse(struct lb_model *model, const void *file, size_t file_bytes);
@@ -89,9 +102,36 @@ void lb_segment_get_outputs(const struct lb_model *model, uint32_t segment, cons
 
 /*
  * Runs the ops of a segment, whose inputs lie in the arena. LB_ERROR_ARGUMENT: no such segment. A segment without ops
- * (the secure world's, in a public file) does nothing.
+ * (the secure world's, in a public file) does nothing. LB_ERROR_SLICE_MISSING: it has streamed filters; use a cursor.
  */
 enum lb_error lb_segment_run(const struct lb_model *model, uint32_t segment, void *arena, void *scratch);
+
+/*
+ * A run of a segment that stops where it needs a slice. begin, then: advance until `waiting` is 0, and while it is 1
+ * hand over slice `slice` of the model, whose bytes must be authentic.
+ */
+struct lb_cursor {
+	uint32_t op, end; /* the next op, and the one behind the segment's last */
+	uint32_t slice;   /* the next slice: the first one of the segment's that was not taken yet */
+	uint32_t waiting; /* for that slice */
+};
+
+/* LB_ERROR_ARGUMENT: no such segment. */
+enum lb_error lb_cursor_begin(const struct lb_model *model, uint32_t segment, struct lb_cursor *cursor);
+
+/* How many slices the segment still takes. */
+uint32_t lb_cursor_missing(const struct lb_model *model, const struct lb_cursor *cursor);
+
+/* Runs ops up to the end or to one that wants a slice. */
+void lb_cursor_advance(const struct lb_model *model, struct lb_cursor *cursor, void *arena, void *scratch);
+
+/*
+ * Computes the output channels of the slice that is waited for. `data`: its filter, lb_slice.bytes, aligned to
+ * LB_ALIGN; not read afterwards. LB_ERROR_ARGUMENT: none is waited for, or `bytes` is not its size.
+ * LB_ERROR_OP_RANGE: it has a weight of -128.
+ */
+enum lb_error lb_cursor_take(const struct lb_model *model, struct lb_cursor *cursor, void *arena, void *scratch,
+			     const void *data, size_t bytes);
 
 /* Bytes that lb_policy_apply() writes: 4 * n, or 4 for the label. */
 size_t lb_policy_bytes(uint32_t policy, size_t n);

@@ -12,10 +12,12 @@ static enum lb_error check_header(const struct lb_model_header *h, size_t file_b
 	if (h->world != LB_WORLD_REE && h->world != LB_WORLD_TEE)
 		return LB_ERROR_WORLD;
 	if (h->n_tensors > LB_MAX_TENSORS || h->n_ops > LB_MAX_OPS || h->n_segments > LB_MAX_SEGMENTS ||
-	    h->n_segments == 0 || h->n_refs > LB_MAX_REFS)
+	    h->n_segments == 0 || h->n_refs > LB_MAX_REFS || h->n_slices > LB_MAX_SLICES)
 		return LB_ERROR_COUNT;
 	if (h->n_classes == 0 || h->n_classes > LB_MAX_DIM)
 		return LB_ERROR_CLASSES;
+	if (!h->n_slices && (h->slice_key_off || h->slice_bytes))
+		return LB_ERROR_RESERVED;
 	for (size_t i = 0; i < sizeof(h->reserved) / sizeof(h->reserved[0]); i++)
 		if (h->reserved[i])
 			return LB_ERROR_RESERVED;
@@ -33,6 +35,8 @@ static enum lb_error check_sections(const struct lb_model_header *h)
 		{h->segments_off, h->n_segments * (uint64_t)sizeof(struct lb_segment)},
 		{h->refs_off, h->n_refs * (uint64_t)sizeof(uint32_t)},
 		{h->weights_off, h->weights_bytes},
+		{h->slices_off, h->n_slices * (uint64_t)sizeof(struct lb_slice)},
+		{h->slice_key_off, h->n_slices ? LB_SLICE_KEY_BYTES : 0},
 	};
 	const size_t n = sizeof(section) / sizeof(section[0]);
 
@@ -76,14 +80,50 @@ static enum lb_error check_policy(const struct lb_model *model)
 	return h->world == last_world ? LB_OK : LB_ERROR_POLICY;
 }
 
+/* Which layouts there are for each element type and kind. */
+static enum lb_error check_dtype(const struct lb_tensor *t)
+{
+	const int is_activation = t->kind == LB_TENSOR_ACTIVATION, is_plain = t->layout == LB_LAYOUT_PLAIN;
+
+	if (t->kind != LB_TENSOR_ACTIVATION && t->kind != LB_TENSOR_WEIGHT && t->kind != LB_TENSOR_STREAMED)
+		return LB_ERROR_TENSOR_KIND;
+	if (t->layout > LB_LAYOUT_DOT4)
+		return LB_ERROR_TENSOR_KIND;
+	if (t->kind == LB_TENSOR_STREAMED && (t->dtype != LB_DTYPE_INT8 || t->layout != LB_LAYOUT_DOT4))
+		return LB_ERROR_TENSOR_DTYPE;
+	switch (t->dtype) {
+	case LB_DTYPE_FLOAT32:
+		return is_plain || (t->layout == LB_LAYOUT_PACKED8 && !is_activation) ? LB_OK : LB_ERROR_TENSOR_KIND;
+	case LB_DTYPE_INT8:
+		if (is_activation)
+			return t->layout == (t->rank == 3 ? LB_LAYOUT_CHANNELS_LAST : LB_LAYOUT_PLAIN)
+				       ? LB_OK
+				       : LB_ERROR_TENSOR_KIND;
+		return t->layout >= LB_LAYOUT_CHANNELS_LAST ? LB_OK : LB_ERROR_TENSOR_KIND;
+	case LB_DTYPE_INT32: return is_plain && !is_activation ? LB_OK : LB_ERROR_TENSOR_DTYPE;
+	default: return LB_ERROR_TENSOR_DTYPE;
+	}
+}
+
+static enum lb_error check_scale(const struct lb_tensor *t)
+{
+	uint32_t bits;
+
+	if (t->kind == LB_TENSOR_ACTIVATION && t->dtype == LB_DTYPE_INT8)
+		return t->scale >= LB_MIN_SCALE && t->scale <= LB_MAX_SCALE ? LB_OK : LB_ERROR_TENSOR_SCALE;
+	__builtin_memcpy(&bits, &t->scale, sizeof(bits));
+	return bits ? LB_ERROR_TENSOR_SCALE : LB_OK;
+}
+
 static enum lb_error check_tensor(const struct lb_tensor *t, const struct lb_model_header *h)
 {
-	uint64_t bytes = sizeof(float), room;
+	uint64_t bytes = lb_dtype_bytes(t->dtype), room;
+	enum lb_error error = check_dtype(t);
 
-	if (t->kind != LB_TENSOR_ACTIVATION && t->kind != LB_TENSOR_WEIGHT)
-		return LB_ERROR_TENSOR_KIND;
-	if (t->layout != LB_LAYOUT_PLAIN && !(t->layout == LB_LAYOUT_PACKED8 && t->kind == LB_TENSOR_WEIGHT))
-		return LB_ERROR_TENSOR_KIND;
+	if (error == LB_OK)
+		error = check_scale(t);
+	if (error)
+		return error;
 	if (t->rank < 1 || t->rank > 4 || (t->kind == LB_TENSOR_ACTIVATION && t->rank != 1 && t->rank != 3))
 		return LB_ERROR_TENSOR_SHAPE;
 	for (uint32_t i = 0; i < 4; i++) {
@@ -94,8 +134,10 @@ static enum lb_error check_tensor(const struct lb_tensor *t, const struct lb_mod
 			return LB_ERROR_TENSOR_SHAPE;
 	}
 	/* A packed tensor's size also depends on its groups, which the op knows. */
-	if (t->layout == LB_LAYOUT_PLAIN ? t->bytes != bytes : t->bytes < bytes)
+	if (t->layout == LB_LAYOUT_PACKED8 || t->layout == LB_LAYOUT_DOT4 ? t->bytes < bytes : t->bytes != bytes)
 		return LB_ERROR_TENSOR_BYTES;
+	if (t->kind == LB_TENSOR_STREAMED)
+		return h->world == LB_WORLD_TEE && t->offset == 0 ? LB_OK : LB_ERROR_TENSOR_PLACE;
 	room = t->kind == LB_TENSOR_ACTIVATION ? h->arena_bytes : h->weights_bytes;
 	if (t->offset % LB_ALIGN || t->offset + (uint64_t)t->bytes > room)
 		return LB_ERROR_TENSOR_PLACE;
@@ -157,16 +199,20 @@ static enum lb_error check_segments(struct lb_model *model)
 	model->fault = 0;
 	if (ops != h->n_ops)
 		return LB_ERROR_SEGMENT_RANGE;
-	/* A query is one image. */
-	if (h->world == LB_WORLD_REE && model->segments[0].n_inputs != 1)
+	/* A query is one image, of floats. */
+	if (h->world == LB_WORLD_REE &&
+	    (model->segments[0].n_inputs != 1 ||
+	     model->tensors[model->refs[model->segments[0].first_input]].dtype != LB_DTYPE_FLOAT32))
 		return LB_ERROR_SEGMENT_IO;
 
 	/* The answer: whole where the policy is applied; a label's 4 bytes may come from the TEE. */
 	answer = &model->tensors[model->refs[last->first_output]];
-	if (h->policy && (last->n_outputs != 1 || answer->rank != 1 || answer->dims[0] != h->n_classes))
+	if (h->policy && (last->n_outputs != 1 || answer->rank != 1 || answer->dtype != LB_DTYPE_FLOAT32 ||
+			  answer->dims[0] != h->n_classes))
 		return LB_ERROR_CLASSES;
 	if (h->world == LB_WORLD_REE && !h->policy &&
-	    (last->n_outputs != 1 || answer->rank != 1 || (answer->dims[0] != h->n_classes && answer->dims[0] != 1)))
+	    (last->n_outputs != 1 || answer->rank != 1 || answer->dtype != LB_DTYPE_FLOAT32 ||
+	     (answer->dims[0] != h->n_classes && answer->dims[0] != 1)))
 		return LB_ERROR_CLASSES;
 	return LB_OK;
 }
@@ -193,6 +239,8 @@ enum lb_error lb_model_parse(struct lb_model *model, const void *file, size_t fi
 	model->segments = (const void *)(bytes + h->segments_off);
 	model->refs = (const void *)(bytes + h->refs_off);
 	model->weights = bytes + h->weights_off;
+	model->slices = (const void *)(bytes + h->slices_off);
+	model->slice_key = h->n_slices ? bytes + h->slice_key_off : NULL;
 
 	for (model->fault = 0; model->fault < h->n_tensors; model->fault++) {
 		error = check_tensor(&model->tensors[model->fault], h);
@@ -212,5 +260,6 @@ enum lb_error lb_model_parse(struct lb_model *model, const void *file, size_t fi
 		if (error)
 			return error;
 	}
-	return lb_check_flow(model);
+	error = lb_check_slices(model);
+	return error ? error : lb_check_flow(model);
 }

@@ -93,13 +93,17 @@ static void run_concat(const struct lb_model *model, const struct lb_op *op, flo
 	}
 }
 
-static void run_op(const struct lb_model *model, const struct lb_op *op, unsigned char *arena, void *scratch)
+void lb_run_op(const struct lb_model *model, const struct lb_op *op, unsigned char *arena, void *scratch)
 {
 	const struct lb_tensor *in = lb_input(model, op, 0), *out = &model->tensors[op->output];
 	const float *x = activation(in, arena);
 	float *y = activation(out, arena);
 	struct lb_pool2d pool;
 
+	if (lb_is_i8(model, op)) {
+		lb_run_op_i8(model, op, arena, scratch);
+		return;
+	}
 	switch (op->kind) {
 	case LB_OP_CONV2D: run_conv2d(model, op, in, out, arena, scratch); break;
 	case LB_OP_LINEAR:
@@ -112,6 +116,7 @@ static void run_op(const struct lb_model *model, const struct lb_op *op, unsigne
 		break;
 	case LB_OP_RELU: lb_relu(lb_elements(in), x, y); break;
 	case LB_OP_RELU6: lb_relu6(lb_elements(in), x, y); break;
+	case LB_OP_LEAKY_RELU: lb_leaky_relu(lb_elements(in), lb_slope(op), x, y); break;
 	case LB_OP_MAX_POOL2D:
 		pool = lb_pool2d_of(op, in, out);
 		lb_max_pool2d(&pool, x, y);
@@ -133,12 +138,11 @@ static void run_op(const struct lb_model *model, const struct lb_op *op, unsigne
 
 enum lb_error lb_segment_run(const struct lb_model *model, uint32_t segment, void *arena, void *scratch)
 {
-	const struct lb_segment *s;
+	struct lb_cursor cursor;
+	enum lb_error error = lb_cursor_begin(model, segment, &cursor);
 
-	if (segment >= model->header->n_segments)
-		return LB_ERROR_ARGUMENT;
-	s = &model->segments[segment];
-	for (uint32_t i = 0; i < s->n_ops; i++)
-		run_op(model, &model->ops[s->first_op + i], arena, scratch);
-	return LB_OK;
+	if (error)
+		return error;
+	lb_cursor_advance(model, &cursor, arena, scratch);
+	return cursor.waiting ? LB_ERROR_SLICE_MISSING : LB_OK;
 }

@@ -51,6 +51,7 @@ typedef struct {
 	X(int, EVP_MAC_update, (EVP_MAC_CTX *, const unsigned char *, size_t))                                         \
 	X(int, EVP_MAC_final, (EVP_MAC_CTX *, unsigned char *, size_t *, size_t))                                      \
 	X(const EVP_CIPHER *, EVP_aes_256_gcm, (void))                                                                 \
+	X(const EVP_CIPHER *, EVP_chacha20_poly1305, (void))                                                           \
 	X(EVP_CIPHER_CTX *, EVP_CIPHER_CTX_new, (void))                                                                \
 	X(void, EVP_CIPHER_CTX_free, (EVP_CIPHER_CTX *))                                                               \
 	X(int, EVP_CIPHER_CTX_ctrl, (EVP_CIPHER_CTX *, int, int, void *))                                              \

@@ -73,6 +73,24 @@ enum lb_error fuzz_segment_run(const struct lb_model *model, uint32_t segment, v
 	return lb_segment_run(model, segment, arena, scratch);
 }
 
+void fuzz_cursor_advance(const struct lb_model *model, struct lb_cursor *cursor, void *arena, void *scratch)
+{
+	uint64_t work = 0;
+
+	for (uint32_t op = cursor->op; op < cursor->end && work <= work_left; op++) {
+		uint64_t more = op_work(model, &model->ops[op]);
+
+		work = more > UINT64_MAX - work ? UINT64_MAX : work + more;
+	}
+	if (work > work_left) {
+		cursor->op = cursor->end;
+		cursor->waiting = 0;
+		return;
+	}
+	work_left -= work;
+	lb_cursor_advance(model, cursor, arena, scratch);
+}
+
 static uint32_t next_random(unsigned int *state)
 {
 	*state = *state * 1664525u + 1013904223u;

@@ -72,9 +72,13 @@ void *fuzz_block(size_t bytes, int fill);
 #define FUZZ_MOST_WORK 200000u
 uint64_t fuzz_work(const struct lb_model *model, uint32_t segment);
 
-/* In place of lb_segment_run() where the code under test runs models: does nothing where it would take too long. */
+/*
+ * In place of lb_segment_run() and lb_cursor_advance() where the code under test runs models: do nothing, or go to the
+ * segment's end, where it would take too long.
+ */
 void fuzz_work_begins(void);
 enum lb_error fuzz_segment_run(const struct lb_model *model, uint32_t segment, void *arena, void *scratch);
+void fuzz_cursor_advance(const struct lb_model *model, struct lb_cursor *cursor, void *arena, void *scratch);
 
 /* Runs every segment of an accepted file unless that takes too much memory or time. */
 void fuzz_run_model(const struct lb_model *model);

@@ -153,7 +153,7 @@ static void prepare(void)
 			size_t public = received < load.public_bytes ? load.public_bytes - received : 0;
 
 			if (stream.settings.seals & 1 && public <= frame.bytes && received <= load.public_bytes &&
-			    frame.bytes - public == load.sealed_bytes)
+			    frame.bytes - public >= load.sealed_bytes && load.sealed_bytes)
 				seal(body + public, load.sealed_bytes);
 			received += frame.bytes;
 		} else if (frame.type == LB_FRAME_TIME && frame.bytes >= sizeof(time)) {

@@ -51,7 +51,8 @@ static struct lb_op *add_op(struct builder *b, uint32_t kind, uint32_t fused)
 			     .first_input = b->n_refs,
 			     .n_inputs = 1,
 			     .weight = LB_NONE,
-			     .bias = LB_NONE};
+			     .bias = LB_NONE,
+			     .multiplier = LB_NONE};
 	b->refs[b->n_refs++] = b->current;
 	return op;
 }

@@ -25,6 +25,26 @@ static void *outputs(const struct lb_model *model, uint32_t segment, const struc
 	return out;
 }
 
+/* With slices of zeros, where it takes any. */
+static void compute(const struct lb_model *model, uint32_t segment, const struct memory *memory)
+{
+	struct lb_cursor cursor;
+
+	if (!model->header->n_slices) {
+		FUZZ_PROMISE(lb_segment_run(model, segment, memory->arena, memory->scratch) == LB_OK);
+		return;
+	}
+	FUZZ_PROMISE(lb_cursor_begin(model, segment, &cursor) == LB_OK);
+	for (lb_cursor_advance(model, &cursor, memory->arena, memory->scratch); cursor.waiting;
+	     lb_cursor_advance(model, &cursor, memory->arena, memory->scratch)) {
+		size_t bytes = model->slices[cursor.slice].bytes;
+		unsigned char *slice = fuzz_block(bytes, 0);
+
+		FUZZ_PROMISE(lb_cursor_take(model, &cursor, memory->arena, memory->scratch, slice, bytes) == LB_OK);
+		free(slice);
+	}
+}
+
 /* One segment in one memory; what it gives, for the caller to free. */
 static unsigned char *run(const struct lb_model *model, uint32_t segment, const struct memory *memory)
 {
@@ -37,7 +57,7 @@ static unsigned char *run(const struct lb_model *model, uint32_t segment, const 
 		lb_segment_put_inputs(model, segment, memory->arena, in);
 	lb_segment_get_inputs(model, segment, memory->arena, in);
 	free(in);
-	FUZZ_PROMISE(lb_segment_run(model, segment, memory->arena, memory->scratch) == LB_OK);
+	compute(model, segment, memory);
 	if (!is_elsewhere)
 		return outputs(model, segment, memory, out_bytes);
 	out = fuzz_block(out_bytes, 0x3d);
@@ -122,7 +142,12 @@ uint32_t fuzz_tiny_model(uint8_t *file, size_t room)
 						     .dims = {2, 1, 1, 1},
 						     .offset = i * LB_ALIGN,
 						     .bytes = FUZZ_TINY_IN_BYTES};
-	tiny.op = (struct lb_op){.kind = LB_OP_SOFTMAX, .n_inputs = 1, .output = 1, .weight = LB_NONE, .bias = LB_NONE};
+	tiny.op = (struct lb_op){.kind = LB_OP_SOFTMAX,
+				 .n_inputs = 1,
+				 .output = 1,
+				 .weight = LB_NONE,
+				 .bias = LB_NONE,
+				 .multiplier = LB_NONE};
 	tiny.segment = (struct lb_segment){
 		.world = LB_WORLD_TEE, .n_ops = 1, .n_inputs = 1, .first_output = 1, .n_outputs = 1};
 	tiny.refs[1] = 1;

@@ -184,17 +184,19 @@ static TEE_Result open_model(uint32_t session, uint32_t *segments)
 	return result;
 }
 
-static TEE_Result run(uint32_t session, uint32_t segment, size_t in_bytes, size_t *out_bytes)
+/* RUN, or FEED_SLICES with as many zeros. */
+static TEE_Result run(uint32_t session, uint32_t command, uint32_t segment, size_t in_bytes, size_t *out_bytes)
 {
+	const int fill = command == LEAKBOARD_CMD_RUN ? 0x3d : 0;
 	TEE_Param params[4] = {0};
 	TEE_Result result;
 
 	params[0].value.a = segment;
-	params[1].memref.buffer = fuzz_block(in_bytes, 0x3d);
+	params[1].memref.buffer = fuzz_block(in_bytes, fill);
 	params[1].memref.size = in_bytes;
 	params[2].memref.buffer = fuzz_block(*out_bytes, UNTOUCHED);
 	params[2].memref.size = *out_bytes;
-	result = invoke(session, LEAKBOARD_CMD_RUN,
+	result = invoke(session, command,
 			TEE_PARAM_TYPES(TEE_PARAM_TYPE_VALUE_INPUT, TEE_PARAM_TYPE_MEMREF_INPUT,
 					TEE_PARAM_TYPE_MEMREF_OUTPUT, TEE_PARAM_TYPE_VALUE_OUTPUT),
 			params);
@@ -261,7 +263,7 @@ static void step(struct input *input)
 {
 	const uint8_t what = take8(input);
 	const uint32_t session = what / STEPS % SESSIONS;
-	uint32_t segments, segment, in_bytes;
+	uint32_t segments, segment, in_bytes, command;
 	size_t out_bytes;
 
 	switch ((enum step)(what % STEPS)) {
@@ -284,9 +286,10 @@ static void step(struct input *input)
 	case STEP_OPEN_MODEL: open_model(session, &segments); break;
 	case STEP_RUN:
 		segment = take8(input);
-		in_bytes = take16(input) % 1024u;
+		in_bytes = take16(input);
 		out_bytes = take16(input) % 1024u;
-		run(session, segment, in_bytes, &out_bytes);
+		command = in_bytes & 0x8000u ? LEAKBOARD_CMD_FEED_SLICES : LEAKBOARD_CMD_RUN;
+		run(session, command, segment, in_bytes % 1024u, &out_bytes);
 		break;
 	case STEP_ANY: anything(input, session); break;
 	case STEP_FAIL: fuzz_tee_fail_after(take8(input) % 64u); break;
@@ -307,7 +310,8 @@ static void still_serves(void)
 	FUZZ_PROMISE(world.sessions[0]);
 	world.model_bytes = fuzz_tiny_model(world.model, sizeof(world.model));
 	FUZZ_PROMISE(load(0, &segments) == TEE_SUCCESS && segments == 1);
-	FUZZ_PROMISE(run(0, 0, FUZZ_TINY_IN_BYTES, &out_bytes) == TEE_SUCCESS && out_bytes == FUZZ_TINY_OUT_BYTES);
+	FUZZ_PROMISE(run(0, LEAKBOARD_CMD_RUN, 0, FUZZ_TINY_IN_BYTES, &out_bytes) == TEE_SUCCESS &&
+		     out_bytes == FUZZ_TINY_OUT_BYTES);
 	close_session(0);
 }
 

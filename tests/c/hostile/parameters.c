@@ -20,11 +20,15 @@ static const struct {
 	{LEAKBOARD_CMD_DEVICE_KEY, EMU_PARAM_TYPES(EMU_PARAM_MEMREF_OUTPUT, 0, 0, 0), 3},
 	{LEAKBOARD_CMD_BEGIN_MODEL, LOAD_TYPES, 3},
 	{LEAKBOARD_CMD_LOAD_CHUNK, LOAD_TYPES, 3},
+	{LEAKBOARD_CMD_FEED_SLICES,
+	 EMU_PARAM_TYPES(EMU_PARAM_VALUE_INPUT, EMU_PARAM_MEMREF_INPUT, EMU_PARAM_MEMREF_OUTPUT,
+			 EMU_PARAM_VALUE_OUTPUT),
+	 3},
 };
 
 void break_types(struct client *client)
 {
-	static const uint32_t unknown[] = {8, 9, 99, 1u << 16, UINT32_MAX};
+	static const uint32_t unknown[] = {9, 10, 99, 1u << 16, UINT32_MAX};
 	const struct emu_param none[4] = {{0}};
 
 	for (size_t c = 0; c < sizeof(commands) / sizeof(commands[0]); c++)
