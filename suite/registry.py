@@ -42,6 +42,9 @@ class Kind(StrEnum):
         return f"{self.value}s"
 
 
+COST_ONLY = "it is there for its cost alone (see what fits with leakboard plan)"
+
+
 @dataclass(frozen=True, slots=True)
 class Plugin:
     """A registered class: where it stands, its default ``variants`` in the matrix, and what the decorator was told."""
@@ -58,6 +61,11 @@ class Plugin:
     def where(self) -> str:
         """``file:line``, for messages."""
         return f"{self.file}:{self.line}"
+
+    @property
+    def cost_only(self) -> bool:
+        """Whether this is a victim without a training recipe: planned and timed with random weights, never attacked."""
+        return "recipe" in self.options and self.options["recipe"] is None
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -189,7 +197,10 @@ def attack(
 
 
 def victim(name: str, *, recipe: Any) -> Callable[[C], C]:
-    """Register a ``torch.nn.Module`` class taking ``(input_shape, n_classes)``, with its training recipe."""
+    """Register a ``torch.nn.Module`` class taking ``(input_shape, n_classes)``, with its training recipe.
+
+    A victim whose recipe is None is there for its cost alone.
+    """
 
     def decorate(cls: C) -> C:
         _register(Kind.VICTIM, name, cls, ({},), recipe=recipe)

@@ -37,8 +37,12 @@ class PluginSpec:
 
     @property
     def text(self) -> str:
-        """Canonical form, readable by ``parse``: every parameter, also those at their default."""
-        return self.name + (f"[{','.join(f'{k}={_show(v)}' for k, v in self.params)}]" if self.params else "")
+        """Canonical form, readable by ``parse``: every parameter, also those at their default, unless that is None."""
+        if not self.params:
+            return self.name
+        unset = {f.name for f in _parameters(self.plugin) if f.default is None}
+        shown = [f"{key}={_show(value)}" for key, value in self.params if not (value is None and key in unset)]
+        return f"{self.name}[{','.join(shown)}]"
 
     @property
     def slug(self) -> str:

@@ -51,7 +51,7 @@ def refused(text, message, kind=Kind.DEFENSE):
 
 def test_parameters_are_completed_in_declaration_order():
     spec = one("darknetz[output=probs, k = 2 ]")
-    assert spec.params == (("k", 2), ("output", "probs"))
+    assert spec.params == (("k", 2), ("start", None), ("end", None), ("output", "probs"))
     assert spec.text == "darknetz[k=2,output=probs]"
     assert spec.slug == "darknetz_k2_probs"
     assert spec.asked
@@ -65,7 +65,7 @@ def test_parameters_are_completed_in_declaration_order():
 
 def test_a_bare_name_stands_for_all_variants():
     assert [spec.slug for spec in parse(Kind.DEFENSE, "darknetz")] == [
-        "darknetz_k1", "darknetz_k2", "darknetz_k3", "darknetz_k2_probs",
+        "darknetz_k1", "darknetz_k2", "darknetz_k3", "darknetz_k2_probs", "darknetz_start3_end4_probs",
     ]  # fmt: skip
     assert [spec.slug for spec in parse_list(Kind.DEFENSE, "vanilla, darknetz[k=1,output=probs],full_tee[]")] == [
         "vanilla", "darknetz_k1_probs", "full_tee",
@@ -136,17 +136,17 @@ def test_values_of_another_type_are_refused_in_variants_too(rich, given_):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("darknetz[k=two]", "parameter 'k' of defense 'darknetz' takes int, not 'two'"),
-        ("darknetz[k=]", "parameter 'k' of defense 'darknetz' takes int, not ''"),
-        ("darknetz[k=1.5]", "takes int, not '1.5'"),
+        ("darknetz[k=two]", "parameter 'k' of defense 'darknetz' takes int or none, not 'two'"),
+        ("darknetz[k=]", "parameter 'k' of defense 'darknetz' takes int or none, not ''"),
+        ("darknetz[k=1.5]", "takes int or none, not '1.5'"),
         ("darknetz[kk=2]", r"defense 'darknetz' has no parameter 'kk'; did you mean k\?"),
         ("darknetz[k]", r"cannot read 'k' in 'darknetz\[k\]': write parameter=value"),
         ("darknetz[k=1,k=2]", "parameter 'k' stands twice"),
-        ("darknetz[]", r"defense 'darknetz' needs k=...: write darknetz\[k=...\]"),
+        ("rich[]", r"defense 'rich' needs k=...: write rich\[k=...\]"),
         ("darknetz[k=1", r"cannot read defense 'darknetz\[k=1': write name or name\[parameter=value,...\]"),
         ("dark netz", "cannot read defense 'dark netz'"),
         ("", "cannot read defense ''"),
-        ("darknet[k=1]", r"unknown defense 'darknet'; did you mean darknetz\?"),
+        ("darknetzz[k=1]", r"unknown defense 'darknetzz'; did you mean darknetz( or .*)?\?"),
         ("rich[k=1,flag=yes]", "parameter 'flag' of defense 'rich' takes bool, not 'yes'"),
         ("rich[k=1,maybe=x]", "takes int or none, not 'x'"),
         ("rich[k=1,mode=medium]", "takes Mode, not 'medium'"),
