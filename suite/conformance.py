@@ -24,13 +24,27 @@ from suite.attacking import check_guess
 from suite.deploying import deploy, untrained_victim
 from suite.gates import MAX_REL_ERROR
 from suite.graph.export import export_graph
-from suite.graph.format import pack_public, pack_sealed
+from suite.graph.format import pack_public, pack_sealed, pack_slices
 from suite.graph.parse import parse
 from suite.graph.partition import split
+from suite.graph.planner import plan_memory
 from suite.graph.reference import run_segments
 from suite.leakcheck import LeakError, assert_hidden
+from suite.learning import check_learned
 from suite.metrics import auc
-from suite.model import Attack, Deployment, LabelledImages, Observation, ShadowObservation, Victim, View
+from suite.model import (
+    Attack,
+    Deployment,
+    Effort,
+    LabelledImages,
+    Learned,
+    LearnedDefense,
+    LearningProgress,
+    Observation,
+    ShadowObservation,
+    Victim,
+    View,
+)
 from suite.policy import OutputPolicy, Outputs
 from suite.provenance import hash_arrays
 from suite.registry import Kind
@@ -41,6 +55,8 @@ from victims.inference import predict
 SHAPE, CLASSES, IMAGES = (1, 28, 28), 10, 240
 SHAPES = (((1, 28, 28), 10), ((3, 32, 32), 100), ((3, 64, 64), 7))
 POLICIES = ("probs", "top1", "rounded3", "topk3")
+EPOCHS = 2
+"""Of a defense that learns."""
 TEE_BYTES = 64 << 20
 """Ample: whether a deployment fits a real TEE is the planner's question."""
 
@@ -89,9 +105,63 @@ def _packed(deployment: Deployment) -> tuple[bytes, bytes | None]:
     return pack_public(*parts), pack_sealed(*parts) if deployment.hidden else None
 
 
+def _learn(spec: PluginSpec, victim: Victim, scratch: Path | None = None, stop_after: int = 0) -> Learned | None:
+    """What a defense that learns has learned with next to no effort; with ``stop_after``, interrupted at that epoch."""
+    defense = spec.make()
+    if not isinstance(defense, LearnedDefense):
+        return None
+
+    def note(progress: LearningProgress) -> None:
+        if progress.epoch == stop_after:
+            raise KeyboardInterrupt
+
+    with tempfile.TemporaryDirectory(prefix="leakboard-") as folder:
+        return check_learned(spec, defense.learn(victim, Effort(EPOCHS), scratch or Path(folder), note))
+
+
+@functools.cache
+def _learned(spec: PluginSpec) -> Learned | None:
+    return _learn(spec, sample_victim())
+
+
+def _deployed(spec: PluginSpec) -> Deployment:
+    return deploy(spec, sample_victim(), _learned(spec))
+
+
+def learns_the_same_after_an_interruption(spec: PluginSpec) -> None:
+    """Training is deterministic, tells its progress, and ends with the same values when it is stopped on the way."""
+    whole = _learned(spec)
+    if whole is None:
+        return
+    with tempfile.TemporaryDirectory(prefix="leakboard-") as folder:
+        try:
+            _learn(spec, sample_victim(), Path(folder), stop_after=1)
+        except KeyboardInterrupt:
+            told = True
+        else:
+            told = False
+        again = _learn(spec, sample_victim(), Path(folder))
+    _demand(told, spec, "learn() must tell on_progress of every epoch")
+    assert again is not None
+    same = whole.arrays.keys() == again.arrays.keys() and all(
+        np.array_equal(array, again.arrays[name]) for name, array in whole.arrays.items()
+    )
+    _demand(same, spec, "learn() must be deterministic, also when it goes on after an interruption")
+
+
+def is_surveyed_before_it_learns(spec: PluginSpec) -> None:
+    """Without members and training there is a layout that shows the same and takes no less TEE memory."""
+    bare = dataclasses.replace(sample_victim(), members=_random_images(seed=1, n=0))
+    surveyed, real = deploy(spec, bare), _deployed(spec)
+    same = surveyed.shows == real.shows and surveyed.policy == real.policy
+    _demand(same, spec, "a survey must show what the deployment will show, under the same policy")
+    bound, needed = (plan_memory(one.segments).peak_bytes for one in (surveyed, real))
+    _demand(bound >= needed, spec, f"a survey plans {bound} bytes of TEE memory, the deployment needs {needed}")
+
+
 def deploys_the_same_twice(spec: PluginSpec) -> None:
     """Two runs on one victim give the same files, byte for byte."""
-    first, second = (_packed(deploy(spec, sample_victim())) for _ in range(2))
+    first, second = (_packed(_deployed(spec)) for _ in range(2))
     _demand(first == second, spec, "deploy() must be deterministic; two runs gave different files")
 
 
@@ -99,13 +169,13 @@ def leaves_the_victim_alone(spec: PluginSpec) -> None:
     """Parameters, graph and members are what they were."""
     victim = dataclasses.replace(sample_victim(), module=copy.deepcopy(sample_victim().module))
     before = _fingerprint(victim)
-    deploy(spec, victim)
+    deploy(spec, victim, _learn(spec, victim))
     _demand(_fingerprint(victim) == before, spec, "deploy() changed the victim it was given; copy before training")
 
 
 def board_equals_pytorch(spec: PluginSpec) -> None:
     """Agent and TA answer what PyTorch answers for the same segments, under the output policy."""
-    deployment = deploy(spec, sample_victim())
+    deployment = _deployed(spec)
     images = _random_images(seed=2, n=32).images
     first, last = deployment.segments[0].graph.inputs[0], deployment.segments[-1].graph.outputs[0]
     expected = deployment.policy.apply(run_segments(deployment.segments, {first: images})[last])
@@ -117,7 +187,7 @@ def board_equals_pytorch(spec: PluginSpec) -> None:
 
 def hides_what_it_hides(spec: PluginSpec) -> None:
     """No hidden parameter can be reached from an attacker's view or found in the public file."""
-    deployment = deploy(spec, sample_victim())
+    deployment = _deployed(spec)
     with _on_board(deployment) as (files, session):
         view = AdversaryView(_shown(deployment, files, session), frozenset(View), session)
         try:
@@ -130,11 +200,13 @@ def hides_what_it_hides(spec: PluginSpec) -> None:
 def _on_board(deployment: Deployment) -> Iterator[tuple[DeploymentFiles, Any]]:
     public, sealed = _packed(deployment)
     with tempfile.TemporaryDirectory(prefix="leakboard-") as folder:
-        paths = [Path(folder, name) for name in ("public.lbm", "sealed.lbm")]
-        paths[0].write_bytes(public)
-        if sealed is not None:
-            paths[1].write_bytes(sealed)
-        files = DeploymentFiles(paths[0], None if sealed is None else paths[1])
+        written: list[Path | None] = []
+        slices = b"".join(pack_slices(deployment.segments))
+        for name, data in (("public.lbm", public), ("sealed.lbm", sealed), ("slices.bin", slices)):
+            written.append(Path(folder, name) if data else None)
+            if data:
+                Path(folder, name).write_bytes(data)
+        files = DeploymentFiles(Path(folder, "public.lbm"), *written[1:])
         with EmulatedBoard(TEE_BYTES).open(files) as session:
             yield files, session
 
@@ -232,9 +304,14 @@ def finds_nothing_where_nothing_is(spec: PluginSpec) -> None:
 # ---- victims
 
 
+def _shapes(spec: PluginSpec) -> tuple[tuple[tuple[int, int, int], int], ...]:
+    """What a victim must take: images of every data set, or one size for one that is there for its cost alone."""
+    return SHAPES[-1:] if spec.plugin.cost_only else SHAPES
+
+
 def builds_for_every_shape(spec: PluginSpec) -> None:
     """28x28x1, 32x32x3 and 64x64x3 images, any number of classes, logits out."""
-    for shape, n_classes in SHAPES:
+    for shape, n_classes in _shapes(spec):
         model = spec.plugin.cls(shape, n_classes).eval()
         with torch.inference_mode():
             out = model(torch.zeros(2, *shape))
@@ -243,7 +320,7 @@ def builds_for_every_shape(spec: PluginSpec) -> None:
 
 def board_equals_the_module_at_every_shape(spec: PluginSpec) -> None:
     """torch.export takes it, every operator is known, and the C code computes what the module computes."""
-    for shape, n_classes in SHAPES:
+    for shape, n_classes in _shapes(spec):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             model = spec.plugin.cls(shape, n_classes).eval()
@@ -260,6 +337,8 @@ CHECKS: dict[Kind, tuple[Check, ...]] = {
     Kind.VICTIM: (docstring_cites_its_source, builds_for_every_shape, board_equals_the_module_at_every_shape),
     Kind.DEFENSE: (
         docstring_cites_its_source,
+        learns_the_same_after_an_interruption,
+        is_surveyed_before_it_learns,
         deploys_the_same_twice,
         leaves_the_victim_alone,
         board_equals_pytorch,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,19 +10,18 @@ from typing import Any
 import torch
 
 from device.board import DeploymentFiles
-from suite import models
-from suite.graph.export import export_graph
-from suite.graph.format import pack_public, pack_sealed
+from suite import learning
+from suite.graph.format import pack_public, pack_sealed, pack_slices
 from suite.graph.ir import GraphError
-from suite.graph.macs import graph_macs
+from suite.graph.macs import graph_macs, int8_macs
 from suite.graph.planner import DoesNotFit, MemoryPlan, plan_memory, plan_tee
-from suite.model import Defense, Deployment, LabelledImages, Victim
+from suite.model import Defense, Deployment, Learned, LearnedDefense, Victim
 from suite.models import TrainJob
+from suite.owning import trained_victim, untrained_victim
 from suite.provenance import code_hash
 from suite.registry import REGISTRY, Kind, PluginError
 from suite.spec import PluginSpec
 from suite.store import Key, Store
-from victims.task import build_model
 
 GRAPH_CODE = ("suite.graph.export", "suite.graph.format", "suite.graph.planner", "suite.graph.macs", "suite.deploying")
 _ROOTS = ("suite", "defenses")
@@ -43,40 +41,18 @@ def code_of(spec: PluginSpec) -> str:
     return code_hash(spec.plugin.cls.__module__, *GRAPH_CODE, roots=_ROOTS)
 
 
-@functools.lru_cache(maxsize=2)
-def trained_victim(store: Store, job: TrainJob) -> Victim:
-    """The victim with its module and exported graph; trains it if the store does not have it."""
-    module = models.load_trained(models.train_job(store, job), job)
-    dataset, members = job.material().dataset, job.material().members
-    return _victim(job.architecture, dataset.input_shape, dataset.n_classes, module, members)
-
-
-@functools.lru_cache(maxsize=8)
-def untrained_victim(architecture: str, input_shape: tuple[int, int, int], n_classes: int) -> Victim:
-    """A victim with random weights and no members: enough to see what a defense would hide and whether it fits."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        module = build_model(architecture, input_shape, n_classes).eval()
-    nobody = LabelledImages(torch.empty(0, *input_shape).numpy(), torch.empty(0, dtype=torch.int64).numpy())
-    return _victim(architecture, input_shape, n_classes, module, nobody)
-
-
-def _victim(
-    architecture: str, shape: tuple[int, int, int], n_classes: int, module: torch.nn.Module, members: LabelledImages
-) -> Victim:
-    graph = export_graph(module, shape, softmax=True)
-    return Victim(architecture, shape, n_classes, module, graph, members)
-
-
-def deploy(spec: PluginSpec, victim: Victim) -> Deployment:
-    """Run a defense.
+def deploy(spec: PluginSpec, victim: Victim, learned: Learned | None = None) -> Deployment:
+    """Run a defense; one that learns with what it has ``learned``, or without, for a survey.
 
     Raises:
         PluginError: its parameters do not fit the victim, or what it made is no deployment; names it.
     """
     defense: Defense = spec.make()
     try:
-        deployment = defense.deploy(victim)
+        if isinstance(defense, LearnedDefense):  # noqa: SIM108  (the line would not end)
+            deployment = defense.deploy(victim, learned)
+        else:
+            deployment = defense.deploy(victim)
     except GraphError as error:
         raise PluginError(f"defense {spec.text} on {victim.architecture} ({spec.plugin.where}): {error}") from error
     except ValueError as error:
@@ -132,33 +108,46 @@ def refuse_too_large(spec: PluginSpec, victim: Victim, limit_bytes: int) -> Memo
     return plan_tee(deploy(spec, victim).segments, limit_bytes)
 
 
+def deployed(store: Store, spec: PluginSpec, job: TrainJob) -> Deployment:
+    """The deployment of a trained victim; trains the victim, and what the defense learns, if need be."""
+    return deploy(spec, trained_victim(store, job), learning.learned_for(store, spec, job))
+
+
 def lay(store: Store, spec: PluginSpec, job: TrainJob) -> Laid:
     """The store entry of a deployment, made now if it is not there.
 
     Raises:
         PluginError, StoreError: see there.
     """
-    key = Key(
-        "deployment",
-        {"victim": job.key().digest, "defense": spec.text, "code": code_of(spec), "torch": torch.__version__},
-    )
+    parts = {"victim": job.key().digest, "defense": spec.text, "code": code_of(spec), "torch": torch.__version__}
+    lesson = learning.learn_job_of(spec, job)
+    if lesson is not None:
+        parts["learned"] = lesson.key().digest
+    key = Key("deployment", parts)
 
     def make(folder: Path, scratch: Path) -> None:
-        deployment = deploy(spec, trained_victim(store, job))
+        deployment = deployed(store, spec, job)
         model_id = bytes.fromhex(key.digest)[:16]
         (folder / "public.lbm").write_bytes(pack_public(deployment.segments, deployment.policy, model_id))
         if deployment.hidden:
             (folder / "sealed.lbm").write_bytes(pack_sealed(deployment.segments, deployment.policy, model_id))
+        if slices := pack_slices(deployment.segments):
+            (folder / "slices.bin").write_bytes(b"".join(slices))
         about = _about(deployment, plan_memory(deployment.segments))
         (folder / "deployment.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
 
     entry = store.get(key, make)
-    sealed = entry / "sealed.lbm"
+    sealed, slices = entry / "sealed.lbm", entry / "slices.bin"
     about: dict[str, Any] = json.loads((entry / "deployment.json").read_text(encoding="utf-8"))
-    return Laid(key, DeploymentFiles(entry / "public.lbm", sealed if sealed.exists() else None), about)
+    files = DeploymentFiles(
+        entry / "public.lbm", sealed if sealed.exists() else None, slices if slices.exists() else None
+    )
+    return Laid(key, files, about)
 
 
 def _about(deployment: Deployment, plan: MemoryPlan) -> dict[str, Any]:
+    # Of all that the deployment computes, not of what the bare model would: a layer that is taken apart counts on both
+    # sides, as its dense kernels run it, however many of its numbers are zeros.
     hidden = sum(graph_macs(graph) for graph in deployment.hidden)
     public = sum(graph_macs(graph) for graph in deployment.public)
     return {
@@ -166,7 +155,13 @@ def _about(deployment: Deployment, plan: MemoryPlan) -> dict[str, Any]:
         "shows": sorted(deployment.shows),
         "planned_bytes": plan.peak_bytes,
         "tee_flops_frac": hidden / (hidden + public) if hidden else 0.0,
+        "ree_macs": public,
+        "tee_macs": hidden,
+        "int8_macs": sum(int8_macs(segment.graph) for segment in deployment.segments),
     }
 
 
-__all__ = ["DoesNotFit", "Laid", "deploy", "lay", "refuse_too_large", "survey", "trained_victim", "untrained_victim"]
+__all__ = [
+    "DoesNotFit", "Laid", "deploy", "deployed", "lay", "refuse_too_large", "survey", "trained_victim",
+    "untrained_victim",
+]  # fmt: skip

@@ -15,9 +15,13 @@ from numpy.typing import NDArray
 from device.board import Board
 from suite import deploying
 from suite.deploying import Laid
-from suite.graph.reference import run_segments
+from suite.graph.fold import without_dead_nodes
+from suite.graph.ir import Graph
+from suite.graph.parse import parse_file
+from suite.graph.partition import World, merge
+from suite.graph.reference import run_graph, run_segments
 from suite.material import Material
-from suite.model import Deployment
+from suite.model import Deployment, LabelledImages
 from suite.models import TrainJob
 from suite.policy import Outputs, PolicyKind
 from suite.progress import tell
@@ -73,9 +77,10 @@ def evaluate(
             test = session.infer(asked.images).outputs
             stats = session.stats()
         victim = deploying.trained_victim(store, job)
-        deployment = deploying.deploy(spec, victim)
+        deployment = deploying.deployed(store, spec, job)
         found = {
             "accuracy_frac": float((_labels(test) == asked.labels).mean()),
+            "accuracy_without_tee_frac": accuracy_without_tee(deployment, laid.files.public, asked),
             "victim_accuracy_frac": float((_labels(predict(victim.module, asked.images)) == asked.labels).mean()),
             "parity": parity(deployment, material, answer.outputs),
             "stats": dataclasses.asdict(stats),
@@ -123,6 +128,33 @@ def parity(deployment: Deployment, material: Material, outputs: Outputs) -> dict
         "label_agreement_frac": agreement,
         "n_images": len(images),
     }
+
+
+def accuracy_without_tee(deployment: Deployment, public: Path, test: LabelledImages) -> float | None:
+    """Accuracy of what somebody computes who has the public file and no TEE; None where that gives no answer.
+
+    Run in PyTorch on the graphs as the file tells them, not on the defense's own.
+    """
+    answer = deployment.answers_alone
+    if answer is None:
+        return None
+    index, place = next(
+        (i, s.graph.outputs.index(answer))
+        for i, s in enumerate(deployment.segments)
+        if s.world is World.REE and answer in s.graph.outputs
+    )
+    segments = parse_file(public).as_segments()
+    name = segments[index].graph.outputs[place]
+    whole = merge([segment for segment in segments[: index + 1] if segment.world is World.REE])
+    alone = without_dead_nodes(Graph(whole.inputs, (name,), whole.nodes, whole.shapes))
+    image = segments[0].graph.inputs[0]
+    found = []
+    with one_thread():
+        for start in range(0, len(test), PARITY_IMAGES):
+            images = test.images[start : start + PARITY_IMAGES]
+            inputs = {tensor: images for tensor in alone.inputs if tensor == image}
+            found.append(run_graph(alone, inputs)[name].argmax(axis=1))
+    return float((np.concatenate(found) == test.labels).mean())
 
 
 def _labels(outputs: Outputs) -> NDArray[np.int64]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     import torch
 
     from suite.view import AdversaryView
+
+
+MAX_SEGMENTS = 256
+"""``LB_MAX_SEGMENTS`` of ta/runtime/lb_runtime.h; a test compares them."""
 
 
 class Goal(StrEnum):
@@ -71,20 +76,28 @@ class Deployment:
     """How a model is laid out over the two worlds, and what its answer reveals.
 
     Everything an attacker can see follows from this object and from nothing else. ``segments`` run in order, each in
-    one world; the last one makes the [n_classes] probabilities, to which ``policy`` is applied.
+    one world; the last one makes the [n_classes] probabilities, to which ``policy`` is applied. ``public_answer``
+    names a tensor (n_classes,), logits or probabilities, that the public part hands out without any help of the TEE,
+    if it has one: what somebody gets who uses the model without being allowed to.
 
     Raises:
-        GraphError: there is no segment, the last one does not end in one (n_classes,) tensor, the policy lets out more
-            classes than there are, or would be enforced by the normal world (which hides nothing: whoever owns that
-            world reads the probabilities).
+        GraphError: there is no segment or there are too many, the last one does not end in one (n_classes,) tensor, the
+            policy lets out more classes than there are, or would be enforced by the normal world (which hides nothing:
+            whoever owns that world reads the probabilities).
     """
 
     segments: tuple[Segment, ...]
     policy: OutputPolicy
+    public_answer: str | None = None
 
     def __post_init__(self) -> None:
         if not self.segments:
             raise GraphError("a deployment needs at least one segment")
+        if len(self.segments) > MAX_SEGMENTS:
+            raise GraphError(
+                f"a query would take {len(self.segments)} segments, one a change of world, and boards run at most"
+                f" {MAX_SEGMENTS}: put layers that follow one another into one world"
+            )
         last = self.segments[-1]
         outputs = last.graph.outputs
         if len(outputs) != 1 or len(last.graph.shapes[outputs[0]]) != 1:
@@ -96,6 +109,27 @@ class Deployment:
             )
         if self.policy.kind is PolicyKind.TOPK and self.policy.arg > self.n_classes:
             raise GraphError(f"output policy {self.policy} of a model with {self.n_classes} classes: use a smaller k")
+        if self.public_answer is not None:
+            self._check_public_answer(self.public_answer)
+
+    def _check_public_answer(self, name: str) -> None:
+        made = set(self.segments[0].graph.inputs)
+        for segment in self.segments:
+            if segment.world is World.REE and made.issuperset(segment.graph.inputs):
+                made.update(segment.graph.outputs)
+        shapes = {tensor: shape for s in self.segments for tensor, shape in s.graph.shapes.items()}
+        if name not in made or shapes[name] != (self.n_classes,):
+            raise GraphError(
+                f"public answer {name!r} must be an output (n_classes,) of a normal-world segment that needs nothing"
+                " of the TEE"
+            )
+
+    @property
+    def answers_alone(self) -> str | None:
+        """The tensor that the public part answers with when there is no TEE; None when it has no answer."""
+        if self.hidden:
+            return self.public_answer
+        return self.public_answer or self.segments[-1].graph.outputs[0]
 
     @property
     def n_classes(self) -> int:
@@ -182,6 +216,69 @@ class Defense(ABC):
 
         Raises:
             ValueError: the parameters do not fit this victim; says which, and the allowed range.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How much a defense may learn: passes over the members, and the seed of whatever it draws."""
+
+    epochs: int
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LearningProgress:
+    """Where a defense's training is: mean loss and accuracy over the last epoch, seconds left at the pace so far."""
+
+    epoch: int
+    epochs: int
+    loss: float
+    accuracy: float
+    seconds_left: float
+
+
+OnProgress = Callable[[LearningProgress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What a defense has learned about one victim: ``arrays`` for its own ``deploy``, ``about`` for the record.
+
+    ``about`` holds what JSON can say; the record keeps it as it is.
+    """
+
+    arrays: Mapping[str, NDArray[np.generic]]
+    about: Mapping[str, object]
+
+
+class LearnedDefense(Defense):
+    """A defense that trains something of its own, once for each victim, before it can be deployed.
+
+    What it learns is kept and shared by every deployment; parameters named in ``layout_only`` have no influence on
+    it. The attacker's shadow models stay plain models of the victim's architecture: they do not go through ``learn``.
+    """
+
+    layout_only: ClassVar[frozenset[str]] = frozenset()
+
+    @abstractmethod
+    def learn(self, victim: Victim, effort: Effort, scratch: Path, on_progress: OnProgress | None = None) -> Learned:
+        """Train on the victim and its members (never on anything that attacks are scored on).
+
+        Must not change the victim, and be deterministic. ``scratch`` is a folder for checkpoints, which the next
+        attempt finds again after an interruption: it has to end with the same arrays.
+
+        Raises:
+            ValueError: the parameters do not fit this victim; says which, and the allowed range.
+        """
+
+    @abstractmethod
+    def deploy(self, victim: Victim, learned: Learned | None = None) -> Deployment:
+        """Lay ``victim`` out with what ``learn`` has found.
+
+        Without ``learned`` it is a survey, before anything is trained: the victim has random weights and no members.
+        Then the layout must be the one that takes most TEE memory of those that ``learn`` may come to, show the same
+        to an attacker, and have the same policy; its numbers do not matter.
         """
 
 

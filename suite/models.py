@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from suite.material import Material, prepare
 from suite.profiles import Profile
 from suite.provenance import code_hash, hash_arrays, versions
-from suite.registry import REGISTRY, Kind
+from suite.registry import COST_ONLY, REGISTRY, Kind, PluginError
 from suite.store import Key, Store
 from victims.precision import choose_precision
 from victims.training import Progress, TrainTask, load_model, predict, train
@@ -47,7 +47,10 @@ class TrainJob:
     def task(self) -> TrainTask:
         """What to train."""
         material = self.material()
-        recipe = REGISTRY.get(Kind.VICTIM, self.architecture).options["recipe"]
+        plugin = REGISTRY.get(Kind.VICTIM, self.architecture)
+        if plugin.cost_only:
+            raise PluginError(f"victim {self.architecture!r} ({plugin.where}) has no training recipe: {COST_ONLY}")
+        recipe = plugin.options["recipe"]
         return TrainTask(
             architecture=self.architecture,
             input_shape=material.dataset.input_shape,

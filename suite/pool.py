@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -15,23 +15,28 @@ from typing import Any
 
 import torch
 
+from suite.learning import LearnJob, learn_job
+from suite.model import LearningProgress
 from suite.models import TrainJob, train_job
 from suite.registry import Kind, discover, load_file
 from suite.store import Busy, Store, StoreError
 from suite.tally import Tally
 from victims.training import Progress
 
+Job = TrainJob | LearnJob
+"""A model to train, or what a defense learns about one."""
+
 
 class TrainingStopped(RuntimeError):
     """A training process was killed from outside, as by the system when memory runs out."""
 
 
-_failed: dict[tuple[Path, TrainJob], Exception] = {}
+_failed: dict[tuple[Path, Job], Exception] = {}
 """Trainings that failed in this process: the next cell that needs one fails at once, and the same way."""
 
 
-def ensure(store: Store, jobs: Iterable[TrainJob], plugins: Sequence[str] = (), workers: int | None = None) -> None:
-    """Train every job that the store does not have yet.
+def ensure(store: Store, jobs: Iterable[Job], plugins: Sequence[str] = (), workers: int | None = None) -> None:
+    """Train every job that the store does not have yet: the models, then what defenses learn about them.
 
     One job runs on one thread, so that its result does not depend on the number of cores; jobs run side by side on
     the cores this process may use (one at a time on a GPU). ``plugins`` are loose files that workers must import.
@@ -40,8 +45,21 @@ def ensure(store: Store, jobs: Iterable[TrainJob], plugins: Sequence[str] = (), 
         Whatever a training raises, or StoreError for a damaged one, once all the others are trained.
         TrainingStopped: a training process was killed; the others go on from their checkpoints in the next run.
     """
-    missing, errors = [], list[Exception]()
-    for job in dict.fromkeys(jobs):
+    wanted = list(dict.fromkeys(jobs))
+    errors = _ensure(store, [job for job in wanted if isinstance(job, TrainJob)], plugins, workers)
+    lessons = [job for job in wanted if isinstance(job, LearnJob)]
+    # What a victim's training ended with is the error of all that would be learned about it.
+    possible = [job for job in lessons if (store.root, job.victim) not in _failed]
+    errors += _ensure(store, possible, plugins, workers)
+    if not errors:
+        errors = [_failed[store.root, job.victim] for job in lessons if job not in possible]
+    if errors:
+        raise errors[0]
+
+
+def _ensure(store: Store, jobs: Sequence[Job], plugins: Sequence[str], workers: int | None) -> list[Exception]:
+    missing, errors = list[Job](), list[Exception]()
+    for job in jobs:
         try:
             if error := _failed.get((store.root, job)):
                 errors.append(error)
@@ -59,19 +77,25 @@ def ensure(store: Store, jobs: Iterable[TrainJob], plugins: Sequence[str] = (), 
         failed = _one_by_one(store, missing, tally) if workers == 1 else _all(store, missing, tally, plugins, workers)
         _failed.update({(store.root, job): error for job, error in failed.items()})
         errors.extend(failed.values())
-    if errors:
-        raise errors[0]
+    return errors
 
 
-def _one_by_one(store: Store, jobs: Sequence[TrainJob], tally: Tally) -> dict[TrainJob, Exception]:
+def _train(store: Store, job: Job, note: Callable[[Progress | LearningProgress], None], *, wait: bool = True) -> None:
+    if isinstance(job, LearnJob):
+        learn_job(store, job, note, wait=wait)
+    else:
+        train_job(store, job, note, wait=wait)
+
+
+def _one_by_one(store: Store, jobs: Sequence[Job], tally: Tally) -> dict[Job, Exception]:
     """Train in this process; what another process is at is left for later, so that several share the work."""
-    failed: dict[TrainJob, Exception] = {}
+    failed: dict[Job, Exception] = {}
     left = list(jobs)
     while left:
         busy = []
         for job in left:
             try:
-                train_job(store, job, lambda p, job=job: tally.note(job, p), wait=False)  # type: ignore[misc]
+                _train(store, job, lambda p, job=job: tally.note(job, p), wait=False)  # type: ignore[misc]
             except Busy:
                 busy.append(job)
             except Exception as error:
@@ -86,11 +110,9 @@ def _one_by_one(store: Store, jobs: Sequence[TrainJob], tally: Tally) -> dict[Tr
     return failed
 
 
-def _all(
-    store: Store, jobs: Sequence[TrainJob], tally: Tally, plugins: Sequence[str], workers: int
-) -> dict[TrainJob, Exception]:
+def _all(store: Store, jobs: Sequence[Job], tally: Tally, plugins: Sequence[str], workers: int) -> dict[Job, Exception]:
     """Train in worker processes."""
-    failed: dict[TrainJob, Exception] = {}
+    failed: dict[Job, Exception] = {}
     context = multiprocessing.get_context("spawn")
     # Its put() writes before it returns: what a training told is here before its future is done.
     messages = context.SimpleQueue()
@@ -99,7 +121,7 @@ def _all(
     )
     try:
         with _interrupts_held():  # processes start as jobs come
-            futures: dict[Future[None], TrainJob] = {pool.submit(_work, store.root, job): job for job in jobs}
+            futures: dict[Future[None], Job] = {pool.submit(_work, store.root, job): job for job in jobs}
         pending = set(futures)
         while pending:
             done, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
@@ -154,7 +176,7 @@ def _start_worker(messages: Any, plugins: list[str], parent: int) -> None:
     _messages = messages
     torch.set_num_threads(1)
     _die_with(parent)
-    discover((Kind.VICTIM,))
+    discover((Kind.VICTIM, Kind.DEFENSE))
     for path in plugins:
         load_file(Path(path))
 
@@ -171,8 +193,8 @@ def _die_with(parent: int) -> None:
         os._exit(1)  # it was killed before we asked
 
 
-def _work(root: Path, job: TrainJob) -> None:
-    def note(progress: Progress) -> None:
+def _work(root: Path, job: Job) -> None:
+    def note(progress: Progress | LearningProgress) -> None:
         _messages.put((job, progress))
 
-    train_job(Store(root), job, note)
+    _train(Store(root), job, note)

@@ -12,6 +12,7 @@ from victims.data.splits import SplitSizes
 class Profile:
     """One scale. ``datasets`` are the default ones; ``epochs`` is multiplied by a recipe's own factor.
 
+    ``defense_epochs``: passes over the members by a defense that learns.
     ``queries``: at most so many candidates are put to the board, half of them members, and half as many test images;
     None puts all. What is trained does not depend on it.
     """
@@ -22,15 +23,16 @@ class Profile:
     epochs: int
     shadows: int
     latency_rounds: int
+    defense_epochs: int = 12
     queries: int | None = None
 
 
 PROFILES = {
     profile.name: profile
     for profile in (
-        Profile("smoke", ("digits",), SplitSizes(members=300, auxiliary=700, test=300), 40, 2, 16),
-        Profile("quick", ("cifar10",), SplitSizes(members=2000, auxiliary=8000, test=2000), 25, 6, 64),
-        Profile("paper", ("cifar100",), SplitSizes(members=10000, auxiliary=24000, test=10000), 100, 16, 320),
+        Profile("smoke", ("digits",), SplitSizes(members=300, auxiliary=700, test=300), 40, 2, 16, 40),
+        Profile("quick", ("cifar10",), SplitSizes(members=2000, auxiliary=8000, test=2000), 25, 6, 64, 12),
+        Profile("paper", ("cifar100",), SplitSizes(members=10000, auxiliary=24000, test=10000), 100, 16, 320, 20),
     )
 }
 

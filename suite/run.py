@@ -12,6 +12,7 @@ from suite import gates, pool
 from suite.attacking import run_attack, shadow_jobs
 from suite.deploying import lay
 from suite.evaluating import evaluate
+from suite.learning import learn_job_of
 from suite.matrix import Cell
 from suite.metrics import latency_metrics, membership_metrics
 from suite.models import TrainJob
@@ -42,11 +43,12 @@ def victim_job(cell: Cell) -> TrainJob:
     return TrainJob(cell.victim.name, cell.dataset, cell.profile, cell.seed)
 
 
-def training_jobs(cells: Sequence[Cell]) -> list[TrainJob]:
-    """Every model that the cells need, victims first."""
+def training_jobs(cells: Sequence[Cell]) -> list[pool.Job]:
+    """Every model that the cells need: victims, shadows, then what defenses learn."""
     victims = [victim_job(cell) for cell in cells]
     shadows = [job for cell in cells if cell.attack for job in shadow_jobs(cell.attack, victim_job(cell))]
-    return list(dict.fromkeys([*victims, *shadows]))
+    lessons = [job for cell in cells if (job := learn_job_of(cell.defense, victim_job(cell)))]
+    return list(dict.fromkeys([*victims, *shadows, *lessons]))
 
 
 def run_attack_cell(cell: Cell, bench: Bench) -> Record:
@@ -117,7 +119,7 @@ def run_latency_cell(cell: Cell, bench: Bench, turns: Turns = run_turns) -> Reco
 def _latency(cell: Cell, bench: Bench, turns: Turns, attempt: Attempt) -> Record:
     began = time.perf_counter()
     job = victim_job(cell)
-    pool.ensure(bench.store, [job], bench.plugins, bench.workers)
+    pool.ensure(bench.store, training_jobs([cell]), bench.plugins, bench.workers)
     laid = lay(bench.store, cell.defense, job)
     (white_box,) = parse(Kind.DEFENSE, "vanilla")
     unprotected = lay(bench.store, white_box, job)

@@ -15,7 +15,7 @@ from suite.graph.ir import GraphError
 from suite.matrix import Cell
 from suite.model import View
 from suite.profiles import get_profile
-from suite.registry import REGISTRY, Kind, PluginError, discover, load_file
+from suite.registry import COST_ONLY, REGISTRY, Kind, PluginError, discover, load_file
 from suite.run import Bench, victim_job
 from suite.spec import PluginSpec, default_specs, parse_list
 from suite.store import Store
@@ -89,7 +89,9 @@ class Run:
             )
             for cell in self.cells:
                 if cell.attack:
-                    REGISTRY.get(Kind.VICTIM, shadow_jobs(cell.attack, victim_job(cell))[0].architecture)
+                    shadow = shadow_jobs(cell.attack, victim_job(cell))[0].architecture
+                    if REGISTRY.get(Kind.VICTIM, shadow).cost_only and shadow != cell.victim.name:
+                        raise ValueError(f"{cell.attack.text}: no shadow of {shadow} can be trained: {COST_ONLY}")
             self.bench = Bench(Store(), board, Path(options.results), tuple(options.plugins))
         except (ValueError, RuntimeError) as error:
             raise UsageError(str(error)) from error
@@ -174,6 +176,8 @@ class Run:
         return kept
 
     def _survey(self, cell: Cell) -> dict[str, Any] | Exclusion:
+        if cell.victim.plugin.cost_only:
+            return Exclusion(cell, f"the victim has no training recipe: {COST_ONLY}")
         n_classes = entry(cell.dataset).n_classes
         limit = self.bench.board.tee_limit_bytes()
         try:

@@ -3,34 +3,41 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 
+from suite.learning import LearnJob
+from suite.model import LearningProgress
 from suite.models import VICTIM, TrainJob
 from suite.progress import announce, duration
 from victims.training import Progress
 
+Job = TrainJob | LearnJob
+AnyProgress = Progress | LearningProgress
+
 TELL_EVERY_S = 10.0
 _SHOWN = 3
 """Trainings named in one line; on a machine of many cores the line would not end."""
+_ROLES = ("shadow", "victim")
+_WORDS = ("victim", "shadow", "defense")
 
 
 class Tally:
     """Progress lines for ``jobs``, ``workers`` of which run at a time: one a finished model, else one in 10 s."""
 
-    def __init__(self, jobs: Sequence[TrainJob], workers: int) -> None:
+    def __init__(self, jobs: Sequence[Job], workers: int) -> None:
         self._left = list(jobs)
-        self._latest: dict[TrainJob, Progress] = {}
+        self._latest: dict[Job, AnyProgress] = {}
         self._cost_s: dict[str, float] = {}
         self._workers = workers
         self._total = len(jobs)
         self._started = self._told = time.monotonic()
-        victims = sum(job.index == VICTIM for job in jobs)
-        shadows = self._total - victims
-        parts = [f"{n} {word}{'s' if n > 1 else ''}" for n, word in ((victims, "victim"), (shadows, "shadow")) if n]
+        numbers = Counter("defense" if isinstance(job, LearnJob) else _ROLES[job.index == VICTIM] for job in jobs)
+        parts = [f"{numbers[word]} {word}{'s' if numbers[word] > 1 else ''}" for word in _WORDS if numbers[word]]
         beside = f", {workers} side by side" if workers > 1 else ""
         announce(f"training {' and '.join(parts)}{beside}; what is trained is kept for later runs")
 
-    def note(self, job: TrainJob, progress: Progress) -> None:
+    def note(self, job: Job, progress: AnyProgress) -> None:
         """A training has come further."""
         self._latest[job] = progress
         if progress.epoch < progress.epochs:
@@ -45,12 +52,12 @@ class Tally:
                 running.append(f"{more} more")
             self._say("; ".join(running))
 
-    def wait(self, jobs: Sequence[TrainJob]) -> None:
+    def wait(self, jobs: Sequence[Job]) -> None:
         """All that is left is being trained by other processes."""
         if time.monotonic() - self._told >= TELL_EVERY_S:
             self._say(f"waiting for another process, which trains {jobs[0]}")
 
-    def finish(self, job: TrainJob) -> None:
+    def finish(self, job: Job) -> None:
         """A model is trained, by this process's workers or by somebody else."""
         self._left.remove(job)
         last = self._latest.pop(job, None)
@@ -58,7 +65,7 @@ class Tally:
             accuracy = f", accuracy {last.accuracy:.3f} on its own images" if last else ""
             self._say(f"{job} is trained{accuracy}")
 
-    def fail(self, job: TrainJob, error: Exception) -> None:
+    def fail(self, job: Job, error: Exception) -> None:
         """A training ended with an error."""
         self._left.remove(job)
         self._latest.pop(job, None)
