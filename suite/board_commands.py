@@ -15,7 +15,7 @@ from device.qemu.board import QemuBoard
 from device.qemu.image import build_image, built_image
 from device.qemu.machine import Machine
 from device.qemu.selftest import self_test
-from suite import sealing_commands
+from suite import predict_commands, sealing_commands
 from suite.board_check import DEFENSE, TOLERANCE, VICTIM, inference_error
 from suite.progress import duration, to_stderr
 
@@ -39,6 +39,7 @@ def add_parser(subs: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     inside = add("shell", shell, "open a shell on the board, or run one command there")
     inside.add_argument("words", nargs=argparse.REMAINDER, metavar="command")
     add("check", check, "test the running board: OP-TEE, tee-supplicant, secure memory, storage")
+    predict_commands.add_calibrate(actions)
     sealing_commands.add_key(actions)
     add("reset", reset, "give the board an empty disk: mends damaged secure storage, and loses the device key")
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from device.board import BoardError
-from suite import board_commands, commands, sealing_commands
+from suite import board_commands, commands, predict_commands, sealing_commands
 from suite.errors import EXPECTED
 from suite.graph.planner import DoesNotFit
 from suite.render import FORMATS
@@ -36,7 +36,11 @@ def parser() -> argparse.ArgumentParser:
     plan.add_argument("victim")
     plan.add_argument("defense", help='for example "darknetz[k=2]"')
     plan.add_argument("--dataset", default="cifar10", help="gives input shape and classes (default: %(default)s)")
+    plan.add_argument("--input", metavar="CxHxW", help="images of this shape instead, such as 3x224x224")
+    plan.add_argument("--classes", type=int, metavar="N", help="this many classes instead")
+    plan.add_argument("--cuts", action="store_true", help="what every k of the defense would need, and which fit")
     plan.add_argument("--tee-mib", type=float, default=16.0, help="the TEE's memory limit (default: %(default)g)")
+    predict_commands.add_predict(add)
     check = add("check", commands.check, "run the conformance kit over plugins")
     check.add_argument("names", nargs="*", help="plugins by name (default: all, or those of --plugin)")
     for sub in (listing, plan, check):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from argparse import Namespace
@@ -10,6 +11,7 @@ from pathlib import Path
 from suite import progress
 from suite.boards import BOARDS, SSH_FORM
 from suite.conformance import CHECKS, ConformanceError
+from suite.cuts import cut_table, cuts
 from suite.deploying import refuse_too_large, untrained_victim
 from suite.leaderboard_cli import of_folder
 from suite.profiles import PROFILES
@@ -52,7 +54,8 @@ def list_plugins(options: Namespace) -> int:
         print(f"{kind.plural}:")
         for plugin in REGISTRY.all(kind):
             first = (plugin.cls.__doc__ or "").strip().partition("\n")[0]
-            print(f"  {plugin.name:<16} {first}")
+            alone = "for its cost alone: " if plugin.cost_only else ""
+            print(f"  {plugin.name:<16} {alone}{first}")
             variants = [spec.text for spec in default_specs(kind) if spec.name == plugin.name and spec.params]
             if variants:
                 print(f"  {'':<16} in the default matrix: {', '.join(variants)}")
@@ -65,16 +68,42 @@ def list_plugins(options: Namespace) -> int:
 
 
 def plan(options: Namespace) -> int:
-    """Print the memory plan; DoesNotFit when it is over the limit."""
-    _discover(options.plugin)
-    shape, n_classes = INPUT_SHAPES[entry(options.dataset).name], entry(options.dataset).n_classes
+    """Print the memory plan, DoesNotFit when it is over the limit; or what every cut would need."""
+    shape, n_classes = task_of(options)
+    limit = int(options.tee_mib * 2**20)
+    specs = parse(Kind.DEFENSE, options.defense)
     victim = untrained_victim(options.victim, shape, n_classes)
-    for spec in parse(Kind.DEFENSE, options.defense):
-        found = refuse_too_large(spec, victim, int(options.tee_mib * 2**20))
-        size = "x".join(map(str, shape))
-        print(f"{spec.text} on {options.victim} ({size}, {n_classes} classes), limit {options.tee_mib:g} MiB\n")
-        print(found.table(), end="\n\n")
+    place = f"on {options.victim} ({'x'.join(map(str, shape))}, {n_classes} classes), limit {options.tee_mib:g} MiB"
+    if options.cuts:
+        print(f"{specs[0].name} {place}\n\n{cut_table(cuts(specs[0], victim), limit)}")
+        return 0
+    for spec in specs:
+        found = refuse_too_large(spec, victim, limit)
+        print(f"{spec.text} {place}\n\n{found.table()}", end="\n\n")
     return 0
+
+
+def task_of(options: Namespace) -> tuple[tuple[int, int, int], int]:
+    """Load all plugins; image shape and number of classes that the options ask for.
+
+    Raises:
+        ValueError, DataError: no such shape, no such data set.
+    """
+    _discover(options.plugin)
+    shape = INPUT_SHAPES[entry(options.dataset).name] if options.input is None else _input_shape(options.input)
+    return shape, entry(options.dataset).n_classes if options.classes is None else options.classes
+
+
+def _input_shape(text: str) -> tuple[int, int, int]:
+    """``3x224x224``: channels, height, width.
+
+    Raises:
+        ValueError: not three whole numbers from 1.
+    """
+    match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})x([1-9]\d{0,4})", text)
+    if match is None:
+        raise ValueError(f"--input {text!r}: write channels x height x width, such as 3x224x224")
+    return int(match[1]), int(match[2]), int(match[3])
 
 
 def check(options: Namespace) -> int:

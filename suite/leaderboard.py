@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from suite import published_pi
 from suite.estimate import Estimate, over_seeds, wilson
 from suite.leaderboard_notes import table_notes
 from suite.metrics import MetricError, paired_excess
@@ -24,15 +25,18 @@ WHITE_BOX, BLACK_BOX = "vanilla", "full_tee"
 
 _COST_FIELDS = (
     "switches_per_query", "bytes_to_tee", "bytes_from_tee", "ree_bytes", "tee_peak_bytes",
-    "tee_planned_bytes", "tee_limit_bytes", "shared_bytes", "tee_flops_frac",
+    "tee_planned_bytes", "tee_limit_bytes", "shared_bytes", "tee_flops_frac", "ree_macs", "tee_macs", "int8_macs",
 )  # fmt: skip
 _ESTIMATES = ("accuracy_frac", *METRICS, "excess_auc", "latency_ratio")
+PREDICTED_PI = "predicted_pi3bplus_ms"
+"""Milliseconds of a query's multiply-accumulates on a Pi, from published figures (``suite.published_pi``)."""
 _TIMES = ("vanilla_us", "protected_us", "ree_us", "tee_us", "switch_us")
 
 DEFENSE_COLUMNS = (
     "defense", "defense_spec", "policy", "n_seeds", "n_candidates", "best_attack",
     *(column for name in _ESTIMATES for column in (name, f"{name}_low", f"{name}_high")),
-    "excess_over", "accuracy_loss_frac", *_TIMES, *_COST_FIELDS,
+    "excess_over", "accuracy_loss_frac", "accuracy_without_tee_frac", *_TIMES, *_COST_FIELDS,
+    PREDICTED_PI, f"{PREDICTED_PI}_low", f"{PREDICTED_PI}_high",
 )  # fmt: skip
 ATTACK_COLUMNS = (
     "defense", "attack", "policy", "n_seeds", "best",
@@ -170,6 +174,9 @@ def _defense_row(row: _Row, box: _Row | None, scores_of: ScoresOf, problems: lis
         "best_attack": row.best,
         "accuracy_loss_frac": _mean(r.utility.accuracy_loss_frac for r in deployments),
     }
+    alone = [r.utility.accuracy_without_tee_frac for r in deployments]
+    if None not in alone:
+        cells["accuracy_without_tee_frac"] = _mean(accuracy for accuracy in alone if accuracy is not None)
     accuracy = [wilson(r.utility.accuracy_frac * r.task.n_test, r.task.n_test) for r in deployments]
     cells |= _spread("accuracy_frac", over_seeds(accuracy).within(0.0, 1.0))
     for name in METRICS if row.best else ():
@@ -190,6 +197,12 @@ def _defense_row(row: _Row, box: _Row | None, scores_of: ScoresOf, problems: lis
     # figure.
     for name in _COST_FIELDS:
         cells[name] = max(getattr(r.cost, name) for r in row.records)
+    predicted = published_pi.latency_s(first.cost.ree_macs, first.cost.tee_macs, first.cost.int8_macs).times(1e3)
+    cells |= {
+        PREDICTED_PI: predicted.value,
+        f"{PREDICTED_PI}_low": predicted.low,
+        f"{PREDICTED_PI}_high": predicted.high,
+    }
     return cells
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from suite import published_pi
 from suite.record import METRICS, Record
 
 LABELS = {
@@ -30,6 +31,13 @@ _EXCESS = (
 )
 
 
+_PREDICTED = (
+    f"{published_pi.TITLE} ms (predicted): nobody's measurement. The deployment's multiply-accumulates on one thread at"
+    " the rate that ncnn's published latencies of known networks come to; in brackets the slowest and the fastest of"
+    f" these. Left out: {published_pi.LEFT_OUT}."
+)
+
+
 def table_notes(records: Sequence[Record], defenses: pd.DataFrame) -> tuple[str, ...]:
     """The footnotes of one table, in reading order."""
     attacked = any(r.attack for r in records)
@@ -39,10 +47,12 @@ def table_notes(records: Sequence[Record], defenses: pd.DataFrame) -> tuple[str,
         _seeds(records),
         _WORST_CASE if attacked else "",
         _THRESHOLDS if attacked else "",
+        _without_tee(records),
         _withheld(records),
         _EXCESS + _unpaired(defenses) if attacked else "",
         _answers_only(records),
         _latency(records),
+        _PREDICTED,
         _mixed(records),
     )
     return tuple(note for note in notes if note)
@@ -79,6 +89,17 @@ def _seeds(records: Sequence[Record]) -> str:
     return (
         f"Means over {len(seeds)} seeds ({numbers}); 95 % intervals hold the error within a seed and the"
         f" spread over seeds (Student's t).{fewer}"
+    )
+
+
+def _without_tee(records: Sequence[Record]) -> str:
+    """Say what the public part's accuracy is, and is not, where a defense leaves it an answer."""
+    if not any(r.utility.accuracy_without_tee_frac is not None and r.cost.tee_peak_bytes for r in records):
+        return ""
+    return (
+        "Without TEE: accuracy of what the public files answer as they are. Who trains on public features with data of"
+        " their own may get more. Shadow models are plain models of the victim's architecture, not of the defense:"
+        " an attacker who trains shadows with the defense may do better."
     )
 
 

@@ -90,10 +90,11 @@ class Needles:
                 for key, weight in node.weights.items():
                     self._names.append(f"{node.name}.{key} of layer {node.layer!r}")
                     for form in _forms(graph, node, key, weight):
-                        found = _telling_runs(np.ascontiguousarray(form, np.float32).view(np.uint32))
-                        if len(found):
-                            runs.setdefault(found.shape[1], []).append(found)
-                            owners.setdefault(found.shape[1], []).append(np.full(len(found), len(self._names) - 1))
+                        for words in _as_words(form):
+                            found = _telling_runs(words)
+                            if len(found):
+                                runs.setdefault(found.shape[1], []).append(found)
+                                owners.setdefault(found.shape[1], []).append(np.full(len(found), len(self._names) - 1))
         self._index = {n: _RunIndex(np.concatenate(runs[n]), np.concatenate(owners[n])) for n in runs}
 
     def find(self, words: Words) -> str | None:
@@ -113,6 +114,14 @@ def _forms(graph: Graph, node: Node, key: str, weight: Weights) -> Iterator[Weig
         layout = packing.layout_of(graph, node, key)
         if layout is not Layout.PLAIN:
             yield packing.pack(weight, layout, node.attrs.get("groups", 1))
+
+
+def _as_words(flat: Weights) -> Iterator[Words]:
+    """The numbers as floats; integers also as the bytes they are."""
+    yield np.ascontiguousarray(flat, np.float32).view(np.uint32)
+    if flat.dtype.kind != "f":
+        data = np.ascontiguousarray(flat).view(np.uint8)
+        yield data[: len(data) // 4 * 4].view(np.uint32)
 
 
 def _telling_runs(flat: Words) -> Words:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from suite.estimate import Estimate
 
-SCHEMA = 2
+SCHEMA = 3
 
 
 class RecordError(ValueError):
@@ -74,10 +74,25 @@ class VictimInfo:
 
 @dataclass(frozen=True, slots=True)
 class UtilityInfo:
-    """The deployed model on the test images, through the board."""
+    """The deployed model on the test images, through the board; and what its public part answers alone.
+
+    ``accuracy_without_tee_frac``: None where the public part alone gives no answer.
+    """
 
     accuracy_frac: float
     accuracy_loss_frac: float
+    accuracy_without_tee_frac: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class LearningInfo:
+    """What a defense that learns has learned about the victim. ``about`` is its own account."""
+
+    key: str
+    epochs: int
+    seconds: float
+    values: int
+    about: Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +118,9 @@ class CostInfo:
     shared_bytes: int
     tee_planned_bytes: int
     tee_flops_frac: float
+    ree_macs: int
+    tee_macs: int
+    int8_macs: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +229,7 @@ class Record:
     threat: ThreatInfo
     task: TaskInfo
     victim: VictimInfo
+    learning: LearningInfo | None
     utility: UtilityInfo
     parity: ParityInfo
     cost: CostInfo

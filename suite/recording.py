@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from device.board import Board
-from suite import models, provenance
+from suite import learning, models, provenance
 from suite.deploying import Laid
 from suite.evaluating import Evaluation
 from suite.matrix import LATENCY, Cell
@@ -19,6 +19,7 @@ from suite.record import (
     CellInfo,
     CostInfo,
     LatencyInfo,
+    LearningInfo,
     MachineInfo,
     ParityInfo,
     ProvenanceInfo,
@@ -94,12 +95,16 @@ def compose(
             train_accuracy_frac=trained["train_accuracy_frac"],
             test_accuracy_frac=trained["test_accuracy_frac"],
         ),
-        utility=UtilityInfo(accuracy, found["victim_accuracy_frac"] - accuracy),
+        learning=_learning(cell, store, job),
+        utility=UtilityInfo(accuracy, found["victim_accuracy_frac"] - accuracy, found["accuracy_without_tee_frac"]),
         parity=ParityInfo(**found["parity"]),
         cost=CostInfo(
             **_counts(found["stats"]),
             tee_planned_bytes=laid.about["planned_bytes"],
             tee_flops_frac=laid.about["tee_flops_frac"],
+            ree_macs=laid.about["ree_macs"],
+            tee_macs=laid.about["tee_macs"],
+            int8_macs=laid.about["int8_macs"],
         ),
         latency=latency,
         attack=attack,
@@ -118,6 +123,20 @@ def compose(
             attempts=attempt.number,
             incidents=attempt.incidents,
         ),
+    )
+
+
+def _learning(cell: Cell, store: Store, job: TrainJob) -> LearningInfo | None:
+    lesson = learning.learn_job_of(cell.defense, job)
+    if lesson is None:
+        return None
+    learned = learning.about(learning.learn_job(store, lesson))
+    return LearningInfo(
+        key=lesson.key().id,
+        epochs=lesson.effort().epochs,
+        seconds=learned["seconds"],
+        values=learned["values"],
+        about=learned["about"],
     )
 
 

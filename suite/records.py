@@ -28,6 +28,7 @@ from suite.record import (
     CostInfo,
     LatencyInfo,
     LatencySamples,
+    LearningInfo,
     MachineInfo,
     MedianInfo,
     MetricsInfo,
@@ -45,8 +46,8 @@ from suite.record import (
 
 __all__ = [
     "METRICS", "SCHEMA", "AttackInfo", "AttackScores", "CellInfo", "CostInfo", "Estimate", "LatencyInfo",
-    "LatencySamples", "MachineInfo", "MedianInfo", "MetricsInfo", "ParityInfo", "ProvenanceInfo", "Record",
-    "RecordError", "Scores", "ScoresFile", "TaskInfo", "ThreatInfo", "UtilityInfo", "VictimInfo", "from_json",
+    "LatencySamples", "LearningInfo", "MachineInfo", "MedianInfo", "MetricsInfo", "ParityInfo", "ProvenanceInfo",
+    "Record", "RecordError", "Scores", "ScoresFile", "TaskInfo", "ThreatInfo", "UtilityInfo", "VictimInfo", "from_json",
     "read_record", "read_records", "read_scores", "record_path", "to_json", "write_atomic", "write_record",
 ]  # fmt: skip
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from suite.leaderboard import BLACK_BOX, Table
+from suite.leaderboard import BLACK_BOX, PREDICTED_PI, Table
 from suite.leaderboard_notes import LABELS
 from suite.record import METRICS
 
@@ -48,10 +48,13 @@ class _Column:
 
 def leak_grid(table: Table) -> Grid:
     """What gets out of each defense, at the attack that gets most."""
+    partly_hidden = table.defenses.tee_peak_bytes > 0
+    alone = table.defenses.accuracy_without_tee_frac[partly_hidden].notna().any()
     columns = (
         _Column("defense", lambda row: Text(str(row["defense"])), words=True),
         _Column("answers", lambda row: Text(str(row["policy"])), words=True),
         _Column("accuracy", lambda row: fraction(row, "accuracy_frac")),
+        *([_Column("without\nTEE", _alone)] if alone else []),
         _Column("best attack", lambda row: Text(_word(row["best_attack"])), words=True),
         *(_metric(name) for name in METRICS),
         _Column("AUC over\nfull_tee", _excess),
@@ -74,6 +77,7 @@ def cost_grid(table: Table) -> Grid:
         _Column("TA peak MiB\n(plan / limit)", _ta_memory),
         _Column("REE\nMiB", lambda row: Text(_mib(row["ree_bytes"]))),
         _Column("FLOPs\nin TEE", lambda row: Text(f"{100 * float(row['tee_flops_frac']):.1f} %")),
+        _Column("Pi 3B+ ms\n(predicted)", _pi),
     )
     return _grid("Cost a query", columns, table.defenses)
 
@@ -106,6 +110,11 @@ def published_grids(table: Table) -> Iterable[tuple[Grid, str]]:
             Grid(f"Published (theirs): {theirs.title}", theirs.columns, rows, frozenset()),
             " ".join((f"Source: {theirs.source}.", *theirs.notes)),
         )
+
+
+def _alone(row: Row) -> Text:
+    value = row["accuracy_without_tee_frac"]
+    return Text(NONE if _missing(value) else f"{value:.3f}")
 
 
 def fraction(row: Row, name: str, sign: str = "") -> Text:
@@ -154,6 +163,11 @@ def _excess(row: Row) -> Text:
     if str(row["defense_spec"]).partition("[")[0] == BLACK_BOX:
         return Text("bound")
     return fraction(row, "excess_auc", sign="+")
+
+
+def _pi(row: Row) -> Text:
+    value, low, high = (float(row[f"{PREDICTED_PI}{end}"]) for end in ("", "_low", "_high"))
+    return Text(f"{value:,.3g}", f"{low:,.3g}–{high:,.3g}") if value else Text(NONE)
 
 
 def _ta_memory(row: Row) -> Text:

@@ -44,7 +44,7 @@ def test_plan_refuses_what_does_not_fit_with_the_table(capsys):
         (("plan", "alxnet", "vanilla"), "did you mean alexnet"),
         (("plan", "alexnet", "darknets"), "did you mean darknetz"),
         (("plan", "alexnet", "darknetz[k=7]"), "k is 1 to 6"),
-        (("plan", "alexnet", "darknetz[k=x]"), "takes int"),
+        (("plan", "alexnet", "darknetz[k=x]"), "takes int or none"),
         (("plan", "alexnet", "vanilla", "--dataset", "cifar11"), "did you mean"),
         (("check", "nobody"), "no plugin is called 'nobody'"),
         (("check", "--plugin", "missing.py"), "no such file"),
