@@ -42,7 +42,7 @@ class Disturbed:
         """Ctrl-C, which a terminal sends to the cold group; the seconds until the end, and what was said."""
         began = time.monotonic()
         os.killpg(self.process.pid, signal.SIGINT)
-        self.process.wait(timeout=30)
+        self.process.wait(timeout=2 * CTRL_C_S)
         return time.monotonic() - began, self.log.read_text()
 
     def nothing_remains(self):
