@@ -89,9 +89,10 @@ class SessionStats:
 
     ``switches_per_query``: TEE calls for one query, those that bring slices included. ``bytes_to_tee`` (slices
     included) and ``bytes_from_tee``: per query. ``ree_bytes``: public file, sealed slices, arena and scratch in
-    normal-world memory. ``tee_peak_bytes``: most memory the secure
-    world held at once (heap, shared memory, stack and static data of the TA), 0 when nothing is hidden;
-    ``tee_limit_bytes``: what it was allowed. ``shared_bytes``: memory that both worlds see while queries run.
+    normal-world memory. ``tee_peak_bytes``: most memory the secure world held at once (heap, shared memory, stack and
+    static data of the TA), 0 when nothing is hidden; ``tee_limit_bytes``: what it was allowed. ``shared_bytes``: memory
+    that both worlds see while queries run. ``unseal_us``: what it took, on the board's clock, to bring the sealed model
+    into the TEE and open it there.
     """
 
     switches_per_query: int
@@ -101,6 +102,7 @@ class SessionStats:
     tee_peak_bytes: int
     tee_limit_bytes: int
     shared_bytes: int
+    unseal_us: float
 
 
 class Session(ABC):

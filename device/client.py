@@ -90,8 +90,10 @@ class AgentSession(Session):
         return Timings(times[:rounds], times[rounds : 2 * rounds], times[2 * rounds :])
 
     def stats(self) -> SessionStats:  # noqa: D102  (see Session)
-        switches, to, back, ree, peak, limit, shared = wire.STATS.unpack(self._connection.ask(FrameType.STATS))
-        return SessionStats(switches, to, back, ree, peak, limit or self._limit, shared)
+        answer = wire.STATS.unpack(self._connection.ask(FrameType.STATS))
+        switches, to, back, ree, peak, limit, shared, unseal_ns, unseal_cpu_ns = answer
+        unseal_us = (unseal_cpu_ns if self._clock is Clock.PROCESS_CPU else unseal_ns) / 1e3
+        return SessionStats(switches, to, back, ree, peak, limit or self._limit, shared, unseal_us)
 
     def close(self) -> None:  # noqa: D102  (see Session)
         self._connection.close()

@@ -6,7 +6,7 @@ import struct
 from enum import IntEnum
 
 FRAME_MAGIC = 0x3146424C
-FRAME_VERSION = 3
+FRAME_VERSION = 4
 FRAME_MAX_BYTES = 64 << 20
 FRAME_ANSWER = 0x8000
 FRAME_ERROR = 0xFFFF
@@ -75,7 +75,7 @@ CROSSING = struct.Struct("<IIII4IIf")  # step, from_tee, index, rank, dims, dtyp
 INFER = struct.Struct("<II")  # n_images, boundary
 RESULT = struct.Struct("<II")  # output_bytes, boundary_bytes
 TIME = struct.Struct("<IIII")  # rounds, noops, clock, reserved
-STATS = struct.Struct("<7Q")  # switches, to, from, ree, tee peak, tee limit, shared
+STATS = struct.Struct("<9Q")  # switches, to, from, ree, tee peak, tee limit, shared, unseal, unseal by CPU
 
 POLICY_LABEL = 4
 """``LB_POLICY_LABEL`` of ``ta/include/lb_model.h``: answers are one uint32 each."""

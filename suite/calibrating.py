@@ -13,7 +13,7 @@ import numpy as np
 
 from device.board import Board, DeploymentFiles, TeeOutOfMemory
 from device.cache import cache_root
-from suite.graph.format import pack_public, pack_sealed
+from suite.graph.format import pack_public, pack_sealed, pack_slices
 from suite.graph.partition import World
 from suite.microbench import MicroBench
 from suite.policy import OutputPolicy
@@ -27,13 +27,16 @@ _MODEL_ID = bytes(16)
 class Timed:
     """A micro-benchmark's medians, microseconds on the board's clock: a query, its calls into the TEE, an empty call.
 
-    The latter two are 0 where nothing is hidden.
+    ``unseal_us``: once, for bringing the sealed model of ``sealed_bytes`` into the TEE. All but the first are 0 where
+    nothing is hidden.
     """
 
     name: str
     total_us: float
     invoke_us: float
     noop_us: float
+    unseal_us: float
+    sealed_bytes: int
 
 
 def measure(
@@ -76,11 +79,17 @@ def time_one(board: Board, case: MicroBench, rounds: int = ROUNDS) -> Timed:
         hidden = any(segment.world is World.TEE for segment in segments)
         if hidden:
             sealed.write_bytes(pack_sealed(segments, policy, _MODEL_ID))
-        with board.open(DeploymentFiles(public, sealed if hidden else None)) as session:
+        streamed = Path(folder, "slices.bin") if (slices := pack_slices(segments)) else None
+        if streamed:
+            streamed.write_bytes(b"".join(slices))
+        with board.open(DeploymentFiles(public, sealed if hidden else None, streamed)) as session:
             session.time(case.image(), WARM_UP, noops=WARM_UP * hidden)
             timings = session.time(case.image(), rounds, noops=NOOPS * hidden)
-    found = (timings.total_ns, timings.invoke_ns, timings.noop_ns)
-    return Timed(case.name, *(float(np.median(times)) / 1e3 if len(times) else 0.0 for times in found))
+            unseal_us = session.stats().unseal_us
+        sealed_bytes = sealed.stat().st_size if hidden else 0
+    times = (timings.total_ns, timings.invoke_ns, timings.noop_ns)
+    total, invoke, noop = (float(np.median(one)) / 1e3 if len(one) else 0.0 for one in times)
+    return Timed(case.name, total, invoke, noop, unseal_us, sealed_bytes)
 
 
 def _file(board: Board, rounds: int) -> Path:

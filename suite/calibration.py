@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import itertools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,11 @@ from suite.microbench import MicroBench
 from suite.predicting import FEATURES, QUERIES, SWITCHES, LinearModel, PredictionError, features, model_of
 from suite.records import write_atomic
 
-SCHEMA = 1
+SCHEMA = 2
 KEPT_DRAWS = 40
-LEFT_OUT = (
-    "opening a session: sending the model, unsealing it, loading it (a session does not tell the board's time of it)",
-    "filters that are streamed into the TEE slice by slice",
-)
+OPENING, OPENING_BYTES = "unsealed.models", "unsealed.bytes"
+"""What bringing a sealed model into the TEE costs: once, and for each of its bytes (AES-256-GCM, and copies)."""
+LEFT_OUT = ("opening a session, beside unsealing the model: starting agent and TA, sending them the files",)
 """What no cost stands for."""
 _REE = f"{World.REE}."
 
@@ -48,6 +47,7 @@ def calibrate(
     timed = measure(board, plan, on_progress, rounds)
     about, now = dict(board.describe()), datetime.datetime.now(datetime.UTC)
     ree, tee = fits(plan, timed, resamples)
+    opening = fit_opening(timed.values(), resamples)
     mode = f" ({about['mode']})" if "mode" in about else ""
     return {
         "schema": SCHEMA,
@@ -58,14 +58,19 @@ def calibrate(
         "describe": about,
         "rounds": rounds,
         "left_out": list(LEFT_OUT),
-        "mean_abs_error": {str(World.REE): ree.mean_error, str(World.TEE): tee.mean_error},
+        "mean_abs_error": {
+            str(World.REE): ree.mean_error,
+            str(World.TEE): tee.mean_error,
+            "unsealing": opening.mean_error,
+        },
+        "opening": {name: asdict(rate) for name, rate in opening.rates.items()},
         "rates": {name: asdict((ree if _of_ree(name) else tee).rates[name]) for name in FEATURES},
         "draws": [
             {name: float(f"{us:.5g}") for name, us in {**one, **other}.items()}
             for one, other in itertools.islice(zip(ree.draws, tee.draws, strict=True), KEPT_DRAWS)
         ],
         "residuals": {str(World.REE): dict(ree.errors), str(World.TEE): dict(tee.errors)},
-        "measured_us": {name: [one.total_us, one.invoke_us, one.noop_us] for name, one in timed.items()},
+        "measured_us": {name: [one.total_us, one.invoke_us, one.noop_us, one.unseal_us] for name, one in timed.items()},
     }
 
 
@@ -93,6 +98,20 @@ def fits(plan: Sequence[MicroBench], timed: Mapping[str, Timed], resamples: int 
         fit(ree, names, resamples=resamples),
         fit(tee, [name for name in FEATURES if not _of_ree(name)], resamples=resamples),
     )
+
+
+def fit_opening(timed: Iterable[Timed], resamples: int = RESAMPLES) -> Fit:
+    """What it costs to open a sealed model in the TEE.
+
+    Raises:
+        FitError: nothing that was timed is hidden.
+    """
+    rows = [
+        Row(one.name, "unsealing", {OPENING: 1.0, OPENING_BYTES: one.sealed_bytes}, one.unseal_us)
+        for one in timed
+        if one.sealed_bytes
+    ]
+    return fit(rows, (OPENING, OPENING_BYTES), resamples=resamples)
 
 
 def _of_ree(feature: str) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +50,7 @@ class MicroBench:
 def plan(tiny: bool = False) -> tuple[MicroBench, ...]:
     """All micro-benchmarks; ``tiny``: as few as pay for every feature, to try a board out."""
     found = (*_convolutions(), *_depthwise(), *_linears(), *_simple(), *_pools(), *_crossings())
-    whole = (*found, *(one for case in found for one in _quantized(case)), *_quantizations())
+    whole = (*found, *(one for case in found for one in _quantized(case)), *_quantizations(), *_streamed())
     if not tiny:
         return whole
     seen: set[str] = set()
@@ -197,6 +197,29 @@ def _quantizations() -> Iterator[MicroBench]:
         )
         graph = Graph(("image",), ("answer",), nodes, shapes, {"small": 0.125})
         yield MicroBench(f"int8 quantize {channels}x{size}x{size}", "int8 quantize", graph)
+
+
+def _streamed() -> Iterator[MicroBench]:
+    """Filters on int8 that come into the TEE in slices: few and many, small and large, alone in a call and together."""
+    for case, channels in (
+        (_conv("streamed", (64, 64), 8, 3, 1, 1), 64), (_conv("streamed", (64, 64), 8, 3, 1, 1), 16),
+        (_conv("streamed", (64, 64), 8, 3, 1, 1), 4), (_conv("streamed", (96, 128), 4, 3, 1, 1), 32),
+        (_conv("streamed", (16, 64), 16, 1), 4), (_conv("streamed", (256, 256), 2, 3, 1, 1), 64),
+        (_conv("streamed", (256, 256), 2, 3, 1, 1), 128), (_conv("streamed", (32, 48), 12, 1), 8),
+        (_conv("streamed", (128, 128), 4, 3, 1, 1), 8),
+    ):  # fmt: skip
+        graph = quantize(case.graph, calibrate(case.graph, case.image()[None], 100.0))
+        nodes = tuple(
+            replace(node, slices=_slices(len(node.weights["bias"]), channels))
+            if node.name == HIDDEN and node.op is Op.CONV2D
+            else node
+            for node in graph.nodes
+        )
+        yield MicroBench(f"{case.name}, streamed by {channels}", case.group, replace(graph, nodes=nodes))
+
+
+def _slices(channels: int, most: int) -> tuple[int, ...]:
+    return tuple(min(most, channels - first) for first in range(0, channels, most))
 
 
 def _quantized(case: MicroBench) -> Iterator[MicroBench]:

@@ -17,7 +17,7 @@ from suite.boards import BOARDS, make_board
 from suite.commands import task_of
 from suite.deploying import deploy, untrained_victim
 from suite.graph.macs import graph_macs, int8_macs
-from suite.graph.partition import Segment
+from suite.graph.partition import Segment, World
 from suite.graph.planner import MemoryPlan, plan_memory
 from suite.microbench import plan
 from suite.predicting import COMMITTED, PredictionError, committed, model_of
@@ -117,6 +117,10 @@ def _calibration(board: str, file: Path | None) -> tuple[Mapping[str, Any], str]
     return content, str(path)
 
 
+def _part_of(what: str) -> str:
+    return f"in the {what.upper()}" if what in tuple(World) else f"for {what}"
+
+
 def _on_calibrated(segments: Sequence[Segment], content: Mapping[str, Any], where: str) -> tuple[Figures, list[str]]:
     found = model_of(content, where).predict(segments)
     drawn = [model.predict(segments) for model in calibration.models(content, where)] or [found]
@@ -132,13 +136,21 @@ def _on_calibrated(segments: Sequence[Segment], content: Mapping[str, Any], wher
         ("bytes that cross", f"{found.crossing_bytes:,}", "counted"),
         ("energy", "not known", "no power of this board is measured or published"),
     ]  # fmt: skip
-    errors = ", ".join(f"{100 * e:.1f} % {w.upper()}" for w, e in content.get("mean_abs_error", {}).items())
+    if found.memory.file_bytes:
+        figures.append(_opening(found.memory.file_bytes, content["opening"]))
+    errors = ", ".join(f"{100 * e:.1f} % {_part_of(what)}" for what, e in content.get("mean_abs_error", {}).items())
     notes = [
         f"{content['source']}, {content['created_utc'][:10]}; mean absolute error on these: {errors}.",
         f"Times are of that board's clock ({content['describe'].get('clock', 'not said')}).",
         f"Left out: {'; '.join(content['left_out'])}.",
     ]
     return figures, notes
+
+
+def _opening(sealed_bytes: int, rates: Mapping[str, Mapping[str, float]]) -> tuple[str, str, str]:
+    once, each = rates[calibration.OPENING], rates[calibration.OPENING_BYTES]
+    value, least, most = ((once[end] + sealed_bytes * each[end]) / 1e3 for end in ("us", "low", "high"))
+    return "once, unsealing the model", f"{value:.3f} ms", f"fitted: {least:.3f} to {most:.3f}"
 
 
 def _on_pi(segments: Sequence[Segment]) -> tuple[Figures, list[str]]:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Protocol
 
-from suite import workload, workload_i8
+from suite import workload, workload_i8, workload_slices
 from suite.graph.fuse import fuse
 from suite.graph.ir import Graph, Node
 from suite.graph.partition import Segment, World
@@ -28,7 +28,7 @@ from suite.registry import did_you_mean
 
 SWITCHES, CROSSING_BYTES, QUERIES, IMAGE = "switches", "crossing.bytes", "queries", "ree.image.bytes"
 CALLS, HANDOVERS, CLASSES = "calls", "handovers", "classes"
-WORK = (*workload.COUNTS, *workload_i8.COUNTS, CALLS, HANDOVERS, CLASSES)
+WORK = (*workload.COUNTS, *workload_i8.COUNTS, *workload_slices.COUNTS, CALLS, HANDOVERS, CLASSES)
 """What is counted in each world."""
 
 FEATURES = (*(f"{world}.{what}" for world in World for what in WORK), IMAGE, SWITCHES, CROSSING_BYTES, QUERIES)
@@ -81,6 +81,9 @@ def features(segments: Sequence[Segment]) -> Mapping[str, float]:
     found[IMAGE] = sum(first.bytes_of(tensor) for tensor in first.inputs)
     for world in {World.REE, last.world}:
         found[f"{world}.{CLASSES}"] = math.prod(last.graph.shapes[last.graph.outputs[0]])
+    streamed = workload_slices.work(segments)
+    found[SWITCHES] += streamed[workload_slices.FED]
+    found |= {f"{world}.{what}": n for what, n in streamed.items() for world in World}
     for segment in segments:
         graph, world = segment.graph, segment.world
         if world is World.TEE:

@@ -9,7 +9,7 @@ import numpy as np
 from device.board import DeploymentFiles
 from device.qemu.board import QemuBoard
 from suite.deploying import deploy, untrained_victim
-from suite.graph.format import pack_public, pack_sealed
+from suite.graph.format import pack_public, pack_sealed, pack_slices
 from suite.predicting import board_model
 from suite.registry import Kind, discover
 from suite.spec import parse
@@ -22,6 +22,7 @@ PAIRS = (
     ("vgg7", "soter"), ("resnet20", "vanilla"), ("resnet20", "darknetz[k=4]"), ("resnet20", "full_tee"),
     ("resnet20", "serdab"), ("resnet20", "shadownet"), ("resnet20", "magnitude"), ("vgg11", "vanilla"),
     ("vgg11", "darknetz[k=2]"), ("resnet20", "depthwise_quant"), ("vgg7", "depthwise_quant"),
+    ("alexnet", "depthwise_quant[layers=all,tee_mib=2,slice_kib=64]"), ("vgg16", "depthwise_quant[layers=all]"),
 )  # fmt: skip
 
 
@@ -33,7 +34,10 @@ def measured(board, segments, policy, folder):
     if hidden:
         sealed.write_bytes(pack_sealed(segments, policy, bytes(16)))
     image = np.random.default_rng(0).random(SHAPE, dtype=np.float32)
-    with board.open(DeploymentFiles(public, sealed if hidden else None)) as session:
+    streamed = folder / "slices.bin" if (slices := pack_slices(segments)) else None
+    if streamed:
+        streamed.write_bytes(b"".join(slices))
+    with board.open(DeploymentFiles(public, sealed if hidden else None, streamed)) as session:
         session.time(image, 2, noops=0)
         found = session.time(image, ROUNDS, noops=0)
     return float(np.median(found.total_ns)) / 1e3, float(np.median(found.invoke_ns)) / 1e3

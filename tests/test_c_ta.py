@@ -126,6 +126,7 @@ def test_python_s_view_of_the_protocol_is_the_headers(tmp_path):
         "offsetof(struct lb_crossing, dims)": 16,
         "offsetof(struct lb_crossing, dtype)": 32,
         "offsetof(struct lb_stats, shared_bytes)": 48,
+        "offsetof(struct lb_stats, unseal_cpu_ns)": 64,
         "offsetof(struct lb_sealed_header, version)": 24,
         "offsetof(struct lb_sealed_header, device_id)": 56,
         "offsetof(struct lb_sealed_header, salt)": 152,

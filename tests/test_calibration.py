@@ -113,7 +113,7 @@ def test_what_is_timed_stays_when_the_rest_is_interrupted(tmp_path, monkeypatch)
             broken.append(case)
             raise BoardError("the board is gone")
         timed.append(case.name)
-        return Timed(case.name, 2.0, 1.0, 0.5)
+        return Timed(case.name, 2.0, 1.0, 0.5, 9.0, 100)
 
     class Nothing:
         name = "nothing"
@@ -214,7 +214,7 @@ def test_a_calibration_of_another_board_is_refused(tmp_path, capsys):
     assert "is the calibration of 'qemu', not of 'emulated'" in capsys.readouterr().err
     file.write_text("[]")
     assert cli.main(["predict", "vgg7", "--calibration", str(file)]) == 1
-    assert "is no calibration of schema 1" in capsys.readouterr().err
+    assert "is no calibration of schema 2" in capsys.readouterr().err
 
 
 def test_counts_have_names_of_their_own():

@@ -5,8 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from suite import World, split
+from device.board import DeploymentFiles
+from device.emulated import EmulatedBoard
+from suite import OutputPolicy, World, split
 from suite.deploying import untrained_victim
+from suite.graph.format import pack_public, pack_sealed, pack_slices
 from suite.graph.fuse import fuse
 from suite.graph.macs import graph_macs
 from suite.graph.planner import plan_memory
@@ -95,3 +98,19 @@ def test_costs_that_leave_a_feature_out_are_refused():
         dataclasses.replace(whole, costs_us={**whole.costs_us, "switches": -1})
     with pytest.raises(PredictionError, match="no costs of board 'quemu'.*qemu"):
         board_model("quemu")
+
+
+@pytest.mark.parametrize("case", [one for one in plan() if one.group == "streamed"], ids=lambda case: case.name)
+def test_calls_that_bring_slices_are_those_that_the_agent_makes(case, tmp_path):
+    segments = case.segments()
+    files = DeploymentFiles(tmp_path / "public", tmp_path / "sealed", tmp_path / "slices")
+    files.public.write_bytes(pack_public(segments, OutputPolicy.parse("probs"), bytes(16)))
+    files.sealed.write_bytes(pack_sealed(segments, OutputPolicy.parse("probs"), bytes(16)))
+    files.slices.write_bytes(b"".join(pack_slices(segments)))
+    found = features(segments)
+    with EmulatedBoard(64 << 20).open(files) as session:
+        session.infer(case.image()[None])
+        stats = session.stats()
+    assert stats.switches_per_query == found["switches"] == 1 + found["tee.slices.fed"]
+    inputs = sum(s.graph.bytes_of(t) for s in segments if s.world is World.TEE for t in s.graph.inputs)
+    assert stats.bytes_to_tee == inputs + found["tee.slices.bytes"]

@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 #define LB_FRAME_MAGIC 0x3146424Cu /* "LBF1" */
-#define LB_FRAME_VERSION 3u
+#define LB_FRAME_VERSION 4u
 #define LB_FRAME_MAX_BYTES 67108864u /* of a body, in either direction */
 #define LB_FRAME_ANSWER 0x8000u
 #define LB_FRAME_ERROR 0xFFFFu
@@ -119,6 +119,8 @@ struct lb_stats {
 	uint64_t tee_peak_bytes;
 	uint64_t tee_limit_bytes; /* 0: not known to the agent */
 	uint64_t shared_bytes;    /* of memory that both worlds see while queries run: the blocks in and out */
+	uint64_t unseal_ns;       /* what the TA took for the sealed model, on LB_CLOCK_MONOTONIC */
+	uint64_t unseal_cpu_ns;   /* the same on LB_CLOCK_PROCESS_CPU */
 };
 
 #endif

@@ -114,8 +114,12 @@ static int open_tee(struct deployment *deployment, struct failure *failure)
 			    "sealed slices were given, but the public file has no TEE segment");
 	if (!segments)
 		return 1;
+	deployment->unseal_ns = now_ns(CLOCK_MONOTONIC);
+	deployment->unseal_cpu_ns = now_ns(CLOCK_PROCESS_CPUTIME_ID);
 	if (!tee_load(&deployment->tee, deployment->sealed, deployment->sealed_bytes, failure))
 		return 0;
+	deployment->unseal_ns = now_ns(CLOCK_MONOTONIC) - deployment->unseal_ns;
+	deployment->unseal_cpu_ns = now_ns(CLOCK_PROCESS_CPUTIME_ID) - deployment->unseal_cpu_ns;
 	drop_sealed(deployment);
 	/* Slices come through the block of the inputs, which lie in the TA by then. */
 	most_in = larger(most_in, deployment->slices.largest);

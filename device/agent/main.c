@@ -168,6 +168,8 @@ static int stats(struct deployment *deployment, const struct request *request, s
 		.bytes_from_tee = deployment->bytes_from_tee,
 		.ree_bytes = deployment_ree_bytes(deployment),
 		.shared_bytes = deployment->tee.in.size + deployment->tee.out.size,
+		.unseal_ns = deployment->unseal_ns,
+		.unseal_cpu_ns = deployment->unseal_cpu_ns,
 	};
 
 	if (deployment->sealed_bytes &&
