@@ -124,7 +124,8 @@ def _learned(spec: PluginSpec) -> Learned | None:
     return _learn(spec, sample_victim())
 
 
-def _deployed(spec: PluginSpec) -> Deployment:
+def deployed(spec: PluginSpec) -> Deployment:
+    """A defense on the small victim with random weights."""
     return deploy(spec, sample_victim(), _learned(spec))
 
 
@@ -152,7 +153,7 @@ def learns_the_same_after_an_interruption(spec: PluginSpec) -> None:
 def is_surveyed_before_it_learns(spec: PluginSpec) -> None:
     """Without members and training there is a layout that shows the same and takes no less TEE memory."""
     bare = dataclasses.replace(sample_victim(), members=_random_images(seed=1, n=0))
-    surveyed, real = deploy(spec, bare), _deployed(spec)
+    surveyed, real = deploy(spec, bare), deployed(spec)
     same = surveyed.shows == real.shows and surveyed.policy == real.policy
     _demand(same, spec, "a survey must show what the deployment will show, under the same policy")
     bound, needed = (plan_memory(one.segments).peak_bytes for one in (surveyed, real))
@@ -161,7 +162,7 @@ def is_surveyed_before_it_learns(spec: PluginSpec) -> None:
 
 def deploys_the_same_twice(spec: PluginSpec) -> None:
     """Two runs on one victim give the same files, byte for byte."""
-    first, second = (_packed(_deployed(spec)) for _ in range(2))
+    first, second = (_packed(deployed(spec)) for _ in range(2))
     _demand(first == second, spec, "deploy() must be deterministic; two runs gave different files")
 
 
@@ -175,7 +176,7 @@ def leaves_the_victim_alone(spec: PluginSpec) -> None:
 
 def board_equals_pytorch(spec: PluginSpec) -> None:
     """Agent and TA answer what PyTorch answers for the same segments, under the output policy."""
-    deployment = _deployed(spec)
+    deployment = deployed(spec)
     images = _random_images(seed=2, n=32).images
     first, last = deployment.segments[0].graph.inputs[0], deployment.segments[-1].graph.outputs[0]
     expected = deployment.policy.apply(run_segments(deployment.segments, {first: images})[last])
@@ -187,7 +188,7 @@ def board_equals_pytorch(spec: PluginSpec) -> None:
 
 def hides_what_it_hides(spec: PluginSpec) -> None:
     """No hidden parameter can be reached from an attacker's view or found in the public file."""
-    deployment = _deployed(spec)
+    deployment = deployed(spec)
     with _on_board(deployment) as (files, session):
         view = AdversaryView(_shown(deployment, files, session), frozenset(View), session)
         try:
