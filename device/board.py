@@ -7,12 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from device.wire import Clock
+
+if TYPE_CHECKING:
+    from device.training import Training, TrainOptions
 
 
 class BoardError(RuntimeError):
@@ -123,6 +126,15 @@ class Session(ABC):
     @abstractmethod
     def stats(self) -> SessionStats:
         """Counts and memory so far."""
+
+    def train(self, options: TrainOptions) -> Training:
+        """Begin to train the deployment on the board.
+
+        Raises:
+            TeeOutOfMemory: the secure world cannot hold what training takes.
+            BoardError: this session or deployment cannot be trained, or its owner does not allow it.
+        """
+        raise BoardError(f"a session of the kind {type(self).__name__} cannot train")
 
     @abstractmethod
     def close(self) -> None:

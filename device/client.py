@@ -14,6 +14,7 @@ from device.board import Answer, BoardError, DeploymentFiles, Session, SessionSt
 from device.connection import Connection
 from device.sealing import KEY_BYTES, MODEL_HEADER_BYTES, is_sealed, seal
 from device.slice_sealing import are_sealed, seal_slices, split_slices
+from device.training import Training, TrainOptions
 from device.wire import Clock, FrameType
 
 BATCH_BYTES = 1 << 20
@@ -47,7 +48,9 @@ class AgentSession(Session):
         self._limit = tee_limit_bytes
         self._clock = clock
         _greet(connection)
-        loaded = _load(connection, files)
+        key = b"" if files.sealed is None else _device_key(connection)
+        self._device_key = key.hex()
+        loaded = _load(connection, files, key)
         rank, d0, d1, d2, d3, self._classes, self._policy, n_crossings = wire.LOADED.unpack_from(loaded)
         self._shape = (d0, d1, d2, d3)[:rank]
         self._crossings = [
@@ -94,6 +97,10 @@ class AgentSession(Session):
         switches, to, back, ree, peak, limit, shared, unseal_ns, unseal_cpu_ns = answer
         unseal_us = (unseal_cpu_ns if self._clock is Clock.PROCESS_CPU else unseal_ns) / 1e3
         return SessionStats(switches, to, back, ree, peak, limit or self._limit, shared, unseal_us)
+
+    def train(self, options: TrainOptions) -> Training:  # noqa: D102  (see Session)
+        key = bytes.fromhex(self._device_key)
+        return Training(self._connection, self._clock, self._shape, self._crossings, key, options)
 
     def close(self) -> None:  # noqa: D102  (see Session)
         self._connection.close()
@@ -164,9 +171,9 @@ def _device_key(connection: Connection) -> bytes:
     return key
 
 
-def _load(connection: Connection, files: DeploymentFiles) -> bytes:
+def _load(connection: Connection, files: DeploymentFiles, device_key: bytes) -> bytes:
     public = _read(files.public, "public")
-    sealed, slices = (b"", b"") if files.sealed is None else _sealed(connection, files.sealed, files.slices)
+    sealed, slices = (b"", b"") if files.sealed is None else _sealed(files.sealed, files.slices, device_key)
     answer = connection.ask(FrameType.LOAD, wire.LOAD.pack(len(public), len(sealed), len(slices)))
     data = memoryview(public + sealed + slices)
     for at in range(0, len(data), BATCH_BYTES):
@@ -174,7 +181,7 @@ def _load(connection: Connection, files: DeploymentFiles) -> bytes:
     return answer
 
 
-def _sealed(connection: Connection, file: Path, slices_file: Path | None) -> tuple[bytes, bytes]:
+def _sealed(file: Path, slices_file: Path | None, device_key: bytes) -> tuple[bytes, bytes]:
     """What of the hidden files leaves this side, model and slices: nothing that another device than this could read."""
     data = _read(file, "sealed")
     slices = b"" if slices_file is None else _read(slices_file, "slices")
@@ -186,7 +193,7 @@ def _sealed(connection: Connection, file: Path, slices_file: Path | None) -> tup
         raise BoardError(f"the sealed file {file} has {len(data)} bytes: not a model file")
     if slices:
         data, slices = seal_slices(data, split_slices(data, slices))
-    return seal(data, _device_key(connection)), slices
+    return seal(data, device_key), slices
 
 
 def _read(file: Path, what: str) -> bytes:

@@ -24,6 +24,9 @@ class FrameType(IntEnum):
     STATS = 6
     QUIT = 7
     DEVICE_KEY = 8
+    TRAIN_BEGIN = 9
+    TRAIN_BATCH = 10
+    TRAIN_EXPORT = 11
 
 
 class AgentErrorCode(IntEnum):
@@ -39,6 +42,7 @@ class AgentErrorCode(IntEnum):
     SEALED = 8
     REFUSED = 9
     SLICES = 10
+    TRAINING = 11
 
 
 class SealedError(IntEnum):
@@ -76,6 +80,12 @@ INFER = struct.Struct("<II")  # n_images, boundary
 RESULT = struct.Struct("<II")  # output_bytes, boundary_bytes
 TIME = struct.Struct("<IIII")  # rounds, noops, clock, reserved
 STATS = struct.Struct("<9Q")  # switches, to, from, ree, tee peak, tee limit, shared, unseal, unseal by CPU
+TRAIN_BEGIN = struct.Struct("<3f2I")  # learning_rate, momentum, weight_decay, seed, n_dropouts
+DROPOUT = struct.Struct("<II")  # op, drop (ta/include/lb_training.h)
+TRAIN_BEGUN = struct.Struct("<IIQQ")  # boundary_bytes, gradient_bytes, ree_bytes, tee_bytes
+TRAIN_BATCH = struct.Struct("<6I")  # n_images, update, crossings, boundary, gradients, clock
+TRAINED = struct.Struct("<QQ")  # total_ns, invoke_ns
+EXPORTED = struct.Struct("<II")  # public_bytes, sealed_bytes
 
 POLICY_LABEL = 4
 """``LB_POLICY_LABEL`` of ``ta/include/lb_model.h``: answers are one uint32 each."""

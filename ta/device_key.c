@@ -20,7 +20,7 @@ static TEE_Result get_coordinate(TEE_ObjectHandle pair, uint32_t attribute, uint
 	return TEE_SUCCESS;
 }
 
-static TEE_Result get_public(TEE_ObjectHandle pair, uint8_t public_key[LB_SEALED_KEY_BYTES])
+TEE_Result lb_public_key(TEE_ObjectHandle pair, uint8_t public_key[LB_SEALED_KEY_BYTES])
 {
 	TEE_ObjectInfo info;
 	TEE_Result result = TEE_GetObjectInfo1(pair, &info);
@@ -36,18 +36,29 @@ static TEE_Result get_public(TEE_ObjectHandle pair, uint8_t public_key[LB_SEALED
 	return result;
 }
 
-static TEE_Result make_pair(TEE_ObjectHandle *pair)
+TEE_Result lb_make_pair(TEE_ObjectHandle *pair)
 {
-	TEE_ObjectHandle made = TEE_HANDLE_NULL;
 	TEE_Attribute curve;
-	TEE_Result result = TEE_AllocateTransientObject(TEE_TYPE_ECDH_KEYPAIR, KEY_BITS, &made);
+	TEE_Result result = TEE_AllocateTransientObject(TEE_TYPE_ECDH_KEYPAIR, KEY_BITS, pair);
 
 	if (result)
 		return result;
 	TEE_InitValueAttribute(&curve, TEE_ATTR_ECC_CURVE, TEE_ECC_CURVE_NIST_P256, 0);
-	result = TEE_GenerateKey(made, KEY_BITS, &curve, 1);
+	result = TEE_GenerateKey(*pair, KEY_BITS, &curve, 1);
 	if (result == TEE_SUCCESS)
-		result = TEE_RestrictObjectUsage1(made, TEE_USAGE_DERIVE); /* not even this TA can read it again */
+		result = TEE_RestrictObjectUsage1(*pair, TEE_USAGE_DERIVE); /* not even this TA can read it again */
+	if (result) {
+		TEE_FreeTransientObject(*pair);
+		*pair = TEE_HANDLE_NULL;
+	}
+	return result;
+}
+
+static TEE_Result make_stored_pair(TEE_ObjectHandle *pair)
+{
+	TEE_ObjectHandle made;
+	TEE_Result result = lb_make_pair(&made);
+
 	if (result == TEE_SUCCESS)
 		result = TEE_CreatePersistentObject(TEE_STORAGE_PRIVATE, LEAKBOARD_DEVICE_KEY_OBJECT,
 						    LEAKBOARD_DEVICE_KEY_OBJECT_BYTES, TEE_DATA_FLAG_ACCESS_READ, made,
@@ -64,9 +75,9 @@ TEE_Result lb_device_key_open(TEE_ObjectHandle *pair, uint8_t public_key[LB_SEAL
 	result = TEE_OpenPersistentObject(TEE_STORAGE_PRIVATE, LEAKBOARD_DEVICE_KEY_OBJECT,
 					  LEAKBOARD_DEVICE_KEY_OBJECT_BYTES, TEE_DATA_FLAG_ACCESS_READ, pair);
 	if (result == TEE_ERROR_ITEM_NOT_FOUND)
-		result = make_pair(pair);
+		result = make_stored_pair(pair);
 	if (result == TEE_SUCCESS) {
-		result = get_public(*pair, public_key);
+		result = lb_public_key(*pair, public_key);
 		if (result)
 			TEE_CloseObject(*pair);
 	}

@@ -5,11 +5,13 @@
 #include "leakboard_ta.h"
 #include "model_store.h"
 #include "slice_opening.h"
+#include "training.h"
 #include "user_ta_header_defines.h"
 
 struct session {
 	struct lb_loading loading;
 	struct lb_held_model held;
+	struct lb_ta_training training;
 	int is_open;
 	uint32_t next; /* the segment that may run */
 	uint32_t runs;
@@ -29,6 +31,7 @@ struct session {
 
 static void close_model(struct session *session)
 {
+	lb_ta_training_close(&session->training);
 	lb_loading_drop(&session->loading);
 	lb_held_model_close(&session->held);
 	session->is_open = 0;
@@ -293,6 +296,8 @@ void TA_CloseSessionEntryPoint(void *context)
 TEE_Result TA_InvokeCommandEntryPoint(void *context, uint32_t command, uint32_t types, TEE_Param params[4])
 {
 	struct session *session = context;
+	struct lb_ta_training *training = &session->training;
+	struct lb_held_model *held = session->is_open ? &session->held : NULL;
 
 	switch (command) {
 	case LEAKBOARD_CMD_NOOP: return types == NO_PARAMETERS ? TEE_SUCCESS : TEE_ERROR_BAD_PARAMETERS;
@@ -310,6 +315,14 @@ TEE_Result TA_InvokeCommandEntryPoint(void *context, uint32_t command, uint32_t 
 	case LEAKBOARD_CMD_BEGIN_MODEL: return begin_model(session, types, params);
 	case LEAKBOARD_CMD_LOAD_CHUNK: return load_chunk(session, types, params);
 	case LEAKBOARD_CMD_FEED_SLICES: return feed_slices(session, types, params);
+	case LEAKBOARD_CMD_TRAIN_BEGIN: return lb_ta_train_begin(training, held, types, params);
+	case LEAKBOARD_CMD_TRAIN_FORWARD: return lb_ta_train_forward(training, types, params);
+	case LEAKBOARD_CMD_TRAIN_BACKWARD: return lb_ta_train_backward(training, types, params);
+	case LEAKBOARD_CMD_TRAIN_ANSWER: return lb_ta_train_answer(training, types, params);
+	case LEAKBOARD_CMD_TRAIN_STEP: return lb_ta_train_step(training, types, params);
+	case LEAKBOARD_CMD_TRAIN_END: return lb_ta_train_end(training, types);
+	case LEAKBOARD_CMD_EXPORT_BEGIN: return lb_ta_export_begin(training, held, types, params);
+	case LEAKBOARD_CMD_EXPORT_CHUNK: return lb_ta_export_chunk(training, held, types, params);
 	default: return TEE_ERROR_NOT_SUPPORTED;
 	}
 }

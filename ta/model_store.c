@@ -1,5 +1,8 @@
 #include "model_store.h"
 
+#include "device_key.h"
+#include "lb_sealed_check.h"
+#include "lb_train.h"
 #include "leakboard_ta.h"
 #include "slice_opening.h"
 
@@ -28,6 +31,27 @@ static TEE_Result check_file(struct lb_held_model *held, size_t bytes, const uin
 	return TEE_ERROR_SECURITY;
 }
 
+/*
+ * What only this device and the owner know, for the day when tuned weights go out. It is made while the model is opened,
+ * when secure storage is needed anyhow. A section that makes no sense is TRAIN_BEGIN's to refuse.
+ */
+static TEE_Result agree_with_owner(struct lb_held_model *held)
+{
+	const struct lb_training *section;
+	const struct lb_dropout *dropouts;
+	TEE_ObjectHandle device;
+	TEE_Result result;
+
+	if (lb_training_find(&held->model, &section, &dropouts) || !section || !lb_p256_is_point(section->owner_key))
+		return TEE_SUCCESS;
+	result = lb_device_key_open(&device, held->device_key);
+	if (result)
+		return result;
+	result = lb_agree(device, section->owner_key, held->owner_secret);
+	TEE_CloseObject(device);
+	return result;
+}
+
 TEE_Result lb_held_model_open(struct lb_held_model *held, struct lb_loading *loading, const uint32_t model_id[4],
 			      struct lb_fault *fault)
 {
@@ -51,6 +75,8 @@ TEE_Result lb_held_model_open(struct lb_held_model *held, struct lb_loading *loa
 		result = lb_block_alloc(&held->scratch, held->model.scratch_bytes);
 	if (result == TEE_SUCCESS && held->model.header->n_slices)
 		result = lb_block_alloc(&held->slice, lb_slice_buffer_bytes(&held->model));
+	if (result == TEE_SUCCESS)
+		result = agree_with_owner(held);
 	if (result == TEE_SUCCESS) /* last: a model that cannot be opened must not shut out the one before it */
 		result = lb_loading_commit(&header);
 	if (result)

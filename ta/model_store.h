@@ -4,6 +4,7 @@
 
 #include "lb_runtime.h"
 #include "lb_sealed.h"
+#include "sealed_key.h"
 #include "sealed_loading.h"
 #include "secure_heap.h"
 
@@ -12,6 +13,8 @@ struct lb_held_model {
 	struct lb_block file, arena, scratch;
 	struct lb_block slice; /* one sealed slice, opened in place; empty where the model has none */
 	struct lb_model model;
+	/* With a training section only: what device and owner share, and the device's public key (tuned_export.h). */
+	uint8_t owner_secret[LB_SEALED_SECRET_BYTES], device_key[LB_SEALED_KEY_BYTES];
 };
 
 /* What is wrong with a file of BAD_FORMAT, and where; or with a sealed model that SECURITY refuses. */

@@ -4,7 +4,7 @@
 #include "hkdf.h"
 #include "lb_sealed_check.h"
 
-#define SECRET_BYTES 32u
+#define SECRET_BYTES LB_SEALED_SECRET_BYTES
 #define SECRET_BITS 256u
 #define HALF (LB_SEALED_KEY_BYTES / 2u)
 
@@ -15,8 +15,8 @@ struct info {
 	uint8_t ephemeral_key[LB_SEALED_KEY_BYTES];
 };
 
-/* The x-coordinate of the common point. `ephemeral` is a point of the curve: TEE_DeriveKey panics where it sees none. */
-static TEE_Result agree(TEE_ObjectHandle pair, const uint8_t ephemeral[LB_SEALED_KEY_BYTES], uint8_t z[SECRET_BYTES])
+TEE_Result lb_agree(TEE_ObjectHandle pair, const uint8_t public_key[LB_SEALED_KEY_BYTES],
+		    uint8_t z[LB_SEALED_SECRET_BYTES])
 {
 	TEE_OperationHandle derivation = TEE_HANDLE_NULL;
 	TEE_ObjectHandle secret = TEE_HANDLE_NULL;
@@ -25,7 +25,7 @@ static TEE_Result agree(TEE_ObjectHandle pair, const uint8_t ephemeral[LB_SEALED
 	size_t bytes = sizeof(number);
 	TEE_Result result;
 
-	TEE_MemMove(other, ephemeral, sizeof(other));
+	TEE_MemMove(other, public_key, sizeof(other));
 	TEE_InitRefAttribute(&point[0], TEE_ATTR_ECC_PUBLIC_VALUE_X, other, HALF);
 	TEE_InitRefAttribute(&point[1], TEE_ATTR_ECC_PUBLIC_VALUE_Y, other + HALF, HALF);
 	result = TEE_AllocateTransientObject(TEE_TYPE_GENERIC_SECRET, SECRET_BITS, &secret);
@@ -49,28 +49,28 @@ static TEE_Result agree(TEE_ObjectHandle pair, const uint8_t ephemeral[LB_SEALED
 	return result;
 }
 
-static TEE_Result set_key(const uint8_t key[SECRET_BYTES], TEE_OperationHandle *decryption)
+TEE_Result lb_aes_gcm(const uint8_t key[LB_SEALED_SECRET_BYTES], uint32_t mode, TEE_OperationHandle *cipher)
 {
 	TEE_ObjectHandle object = TEE_HANDLE_NULL;
 	uint8_t copy[SECRET_BYTES];
 	TEE_Attribute attribute;
 	TEE_Result result;
 
-	*decryption = TEE_HANDLE_NULL;
+	*cipher = TEE_HANDLE_NULL;
 	TEE_MemMove(copy, key, sizeof(copy));
 	TEE_InitRefAttribute(&attribute, TEE_ATTR_SECRET_VALUE, copy, sizeof(copy));
 	result = TEE_AllocateTransientObject(TEE_TYPE_AES, SECRET_BITS, &object);
 	if (result == TEE_SUCCESS)
 		result = TEE_PopulateTransientObject(object, &attribute, 1);
 	if (result == TEE_SUCCESS)
-		result = TEE_AllocateOperation(decryption, TEE_ALG_AES_GCM, TEE_MODE_DECRYPT, SECRET_BITS);
+		result = TEE_AllocateOperation(cipher, TEE_ALG_AES_GCM, mode, SECRET_BITS);
 	if (result == TEE_SUCCESS)
-		result = TEE_SetOperationKey(*decryption, object);
+		result = TEE_SetOperationKey(*cipher, object);
 	TEE_MemFill(copy, 0, sizeof(copy));
 	TEE_FreeTransientObject(object);
-	if (result && *decryption) {
-		TEE_FreeOperation(*decryption);
-		*decryption = TEE_HANDLE_NULL;
+	if (result && *cipher) {
+		TEE_FreeOperation(*cipher);
+		*cipher = TEE_HANDLE_NULL;
 	}
 	return result;
 }
@@ -80,7 +80,7 @@ static TEE_Result agree_with(TEE_ObjectHandle pair, const uint8_t public_key[LB_
 {
 	uint8_t z[SECRET_BYTES], key[SECRET_BYTES];
 	struct info info;
-	TEE_Result result = agree(pair, header->ephemeral_key, z);
+	TEE_Result result = lb_agree(pair, header->ephemeral_key, z);
 
 	TEE_MemMove(info.label, LB_SEALED_INFO, sizeof(info.label));
 	TEE_MemMove(info.model_id, header->model_id, sizeof(info.model_id));
@@ -91,7 +91,7 @@ static TEE_Result agree_with(TEE_ObjectHandle pair, const uint8_t public_key[LB_
 					(struct lb_bytes){z, sizeof(z)}, (struct lb_bytes){&info, sizeof(info)}, key,
 					sizeof(key));
 	if (result == TEE_SUCCESS)
-		result = set_key(key, decryption);
+		result = lb_aes_gcm(key, TEE_MODE_DECRYPT, decryption);
 	TEE_MemFill(z, 0, sizeof(z));
 	TEE_MemFill(key, 0, sizeof(key));
 	return result;

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import ctypes
 import functools
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from device.board import DeploymentFiles
 from device.build import build
+from device.owner import OwnerKey
 from suite.graph.format import pack_public, pack_sealed, pack_slices
 from suite.graph.ir import Graph, Node, Op
 from suite.graph.partition import split
+from suite.graph.training import allow_training
 from suite.policy import OutputPolicy, PolicyKind
 
 MODEL_ID = bytes(range(16))
@@ -96,3 +99,15 @@ def deploy(folder: Path, graph: Graph, hidden: set[str], policy: OutputPolicy = 
     slices = folder / "slices.bin"
     slices.write_bytes(b"".join(pack_slices(segments)))
     return DeploymentFiles(public, sealed, slices if slices.stat().st_size else None)
+
+
+def deploy_trainable(
+    folder: Path, graph: Graph, hidden: set[str], owner: OwnerKey, dropouts: Mapping[str, float] | None = None
+) -> DeploymentFiles:
+    """As :func:`deploy`, and the hidden part may be trained for ``owner``."""
+    policy = OutputPolicy.parse("top1") if hidden else PROBS
+    files = deploy(folder, graph, hidden, policy)
+    if files.sealed is not None:
+        allowed = allow_training(files.sealed.read_bytes(), split(graph, hidden), owner.public, dropouts)
+        files.sealed.write_bytes(allowed)
+    return files

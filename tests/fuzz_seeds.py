@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import replace
 from enum import IntEnum
 
@@ -15,6 +16,7 @@ from suite.graph.format import pack_public, pack_sealed, pack_slices
 from suite.graph.ir import Graph, Node, Op
 from suite.graph.partition import split
 from suite.graph.quantize import calibrate, quantize
+from suite.graph.training import allow_training
 from suite.graph.wire import HEADER
 from suite.policy import OutputPolicy
 
@@ -103,6 +105,24 @@ def streamed() -> tuple[bytes, bytes, tuple[bytes, ...]]:
     return pack_public(*parts), pack_sealed(*parts), pack_slices(segments)
 
 
+_GENERATOR = (
+    "6b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296"
+    "4fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f5"
+)
+"""Of P-256: a point of the curve."""
+
+
+def trainable(name: str) -> tuple[bytes, bytes]:
+    """As :func:`deployments` has it, and the hidden part may be trained; with dropouts where they can be."""
+    cases = {"tail": {"gap", "flat", "fc", "soft"}, "middle": {"max", "avg", "dw"}, "small": {"fc", "soft"}}
+    graph, policy = (part_graph() if name == "small" else tiny_graph()), {"tail": "top1", "middle": "topk2"}
+    segments, hidden = split(graph, cases[name]), OutputPolicy.parse(policy.get(name, "probs"))
+    dropouts = {"small": {}, "tail": {"g": 0.5}, "middle": {"m": 0.25}}[name]
+    sealed = pack_sealed(segments, hidden, MODEL_ID)
+    public = pack_public(segments, hidden, MODEL_ID)
+    return public, allow_training(sealed, segments, bytes.fromhex(_GENERATOR), dropouts)
+
+
 def model_seeds() -> dict[str, bytes]:
     seeds = {}
     for name, (public, sealed) in deployments().items():
@@ -110,14 +130,8 @@ def model_seeds() -> dict[str, bytes]:
         if sealed:
             seeds[f"sealed-{name}"] = sealed
     seeds["sealed-streamed"] = streamed()[1]
+    seeds |= {f"sealed-{name}-trainable": trainable(name)[1] for name in ("tail", "middle", "small")}
     return seeds
-
-
-_GENERATOR = (
-    "6b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296"
-    "4fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f5"
-)
-"""Of P-256: a point of the curve."""
 
 
 def sealed_header(model_bytes: int, chunk_bytes: int, version: int = 1, salt: bytes = bytes(32)) -> bytes:
@@ -161,12 +175,57 @@ class Step(IntEnum):
         return bytes([self + len(Step) * session])
 
 
+class Training(IntEnum):
+    """``enum training`` of fuzz_ta.c."""
+
+    BEGIN = 1
+    FORWARD = 2
+    BACKWARD = 3
+    ANSWER = 4
+    STEP = 5
+    EXPORT = 6
+    END = 7
+
+
+def train(what: Training, segment: int = 0, in_bytes: int = 0, out_bytes: int = 0) -> bytes:
+    """A step of training on session 0; ``segment`` has the label, or whether to update, in its upper half."""
+    return Step.RUN.on(0) + struct.pack("<BHH", segment, what << 12 | in_bytes, out_bytes)
+
+
+def training_seeds(model: Callable[[bytes], bytes]) -> dict[str, bytes]:
+    """What a TA is asked for while a model is trained; ``model`` makes one the text of what is loaded."""
+    begin, step, forget = train(Training.BEGIN), train(Training.STEP, 16), train(Training.STEP)
+    load, end = Step.LOAD.on(0), train(Training.END)
+    image, crossing = 4 * 4, 4 * 4 * 3 * 3  # of the small model, and of the tail's
+    small, tail, middle = (model(trainable(name)[1]) + load for name in ("small", "tail", "middle"))
+    answer = train(Training.ANSWER, 16, image, image)
+    maps = 4 * 2 * 3 * 3
+    there = train(Training.FORWARD, 0, 4 * 2 * 4 * 4, 2 * maps) + train(Training.FORWARD, 1, crossing, crossing)
+    back = train(Training.BACKWARD, 1, crossing, crossing) + train(Training.BACKWARD, 0, 2 * maps, 4 * 2 * 4 * 4)
+    export = train(Training.EXPORT, 0, 0, 256) + train(Training.EXPORT, 1, 0, 8191) * 2
+    return {
+        "trains": small + begin + (answer * 2 + step) * 2 + answer + forget + end + run_small() + export,
+        "trains-tail": tail + begin + train(Training.ANSWER, 32, crossing, crossing) + step + export,
+        "trains-middle": middle + begin + (there + back) * 2 + step + end,
+        "trains-in-disorder": middle + begin + there + there + begin + back + step + export + begin + export,
+        "trains-too-short": small + begin + train(Training.ANSWER, 16, image, image - 1) + step + answer + step,
+        "trains-twice": small + begin + begin + answer + small + answer + train(Training.EXPORT, 1, 0, 8191),
+        "trains-fails": small + begin + Step.FAIL.on(0) + b"\3" + train(Training.EXPORT, 0, 0, 256) + export,
+    }
+
+
+def run_small() -> bytes:
+    return Step.RUN.on(0) + struct.pack("<BHH", 0, 16, 8)
+
+
 def ta_seeds() -> dict[str, bytes]:
     """A byte of step and session, then what the step wants (fuzz_ta.c)."""
 
-    def model(name: str) -> bytes:
-        sealed = streamed()[1] if name == "streamed" else deployments()[name][1]
+    def text(sealed: bytes) -> bytes:
         return Step.MODEL.on(0) + struct.pack("<H", len(sealed)) + sealed
+
+    def model(name: str) -> bytes:
+        return text(streamed()[1] if name == "streamed" else deployments()[name][1])
 
     def run(segment: int, in_bytes: int, out_bytes: int, session: int = 0) -> bytes:
         return Step.RUN.on(session) + struct.pack("<BHH", segment, in_bytes, out_bytes)
@@ -178,7 +237,7 @@ def ta_seeds() -> dict[str, bytes]:
     load, begin, opened = Step.LOAD.on(0), Step.BEGIN.on(0), Step.OPEN_MODEL.on(0)
     header = Step.HEADER.on(0) + bytes([15, 0])
     values = struct.pack("<2I", 1, 2)
-    return {
+    return training_seeds(text) | {
         "runs": model("hidden") + load + run(0, 128, 12) + run(0, 128, 12) + Step.CLOSE.on(0),
         "by-hand": model("hidden") + header + begin + chunk(0) * 3 + opened + run(0, 128, 12) + run(0, 127, 12),
         "two-segments": model("twice") + load + run(0, 144, 1000) + run(1, 32, 12) + run(0, 144, 1000),
@@ -240,6 +299,20 @@ def agent_seeds() -> dict[str, bytes]:
     load += frame(FrameType.LOAD_DATA, public + sealed + file)
     query = frame(FrameType.INFER, wire.INFER.pack(2, 1) + image * 2)
     seeds["streams"] = b"\3\0\0\0" + load + query + frame(FrameType.STATS) + frame(FrameType.QUIT)
+    for name, pixels in {"small": 4, "tail": 32, "middle": 32}.items():
+        public, model = trainable(name)
+        sealed, image = sealed_file(model), np.linspace(-1, 1, pixels, dtype=np.float32).tobytes()
+        load = frame(FrameType.LOAD, wire.LOAD.pack(len(public), len(sealed), 0))
+        load += frame(FrameType.LOAD_DATA, public + sealed)
+        begin = frame(
+            FrameType.TRAIN_BEGIN, wire.TRAIN_BEGIN.pack(0.1, 0.9, 0.01, 3, 1) + wire.DROPOUT.pack(0, 1 << 30)
+        )
+        labels = struct.pack("<2I", 1, 0)
+        batch = frame(FrameType.TRAIN_BATCH, wire.TRAIN_BATCH.pack(2, 1, 1, 1, 1, 1) + image * 2 + labels)
+        probe = frame(FrameType.TRAIN_BATCH, wire.TRAIN_BATCH.pack(1, 0, 0, 1, 0, 2) + image + labels[:4])
+        query = frame(FrameType.INFER, wire.INFER.pack(1, 1) + image)
+        export = frame(FrameType.TRAIN_EXPORT)
+        seeds[f"trains-{name}"] = b"\3\0\0\0" + load + begin + batch + probe + query + export + batch + begin + probe
     hello = frame(FrameType.HELLO) + frame(FrameType.DEVICE_KEY)
     seeds["again"] = b"\3\0\0\0" + hello + seeds["small"][4:-16] + seeds["small"][4:]
     seeds["fails"] = b"\3\x09\0\0" + hello + seeds["small"][4:]

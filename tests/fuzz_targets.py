@@ -61,7 +61,11 @@ class Target:
         return files + [(ROOT / name, flags) for name, flags in self.files.items()]
 
 
-BOUNDED = ("-Dlb_segment_run=fuzz_segment_run", "-Dlb_cursor_advance=fuzz_cursor_advance")
+BOUNDED = (
+    *("-Dlb_segment_run=fuzz_segment_run", "-Dlb_cursor_advance=fuzz_cursor_advance"),
+    *("-Dlb_train_plan=fuzz_train_plan", "-Dlb_train_forward=fuzz_train_forward"),
+    "-Dlb_train_backward=fuzz_train_backward",
+)
 """Code that runs models runs only those that take little time."""
 
 TA = (*BOUNDED, "-Dlb_p256_is_point=fuzz_is_point")
@@ -74,13 +78,14 @@ TEE_FILES: dict[str, tuple[str, ...]] = {
     "device/emu/secure/core_api.c": ("-DTEE_Panic=core_api_panic",),  # whose own ends the process as if all was well
     "device/emu/secure/memory.c": (),
 }
-TEE_HARNESS = ("fuzz_tee.c", "fuzz_storage.c", "fuzz.c", "fuzz_run.c")
+MODEL_HARNESS = ("fuzz.c", "fuzz_run.c", "fuzz_train.c")
+TEE_HARNESS = ("fuzz_tee.c", "fuzz_storage.c", *MODEL_HARNESS)
 
 TARGETS = {
     target.name: target
     for target in (
-        Target("model", ("fuzz_model.c", "fuzz.c", "fuzz_run.c"), RUNTIME),
-        Target("graph", ("fuzz_graph.c", "fuzz.c", "fuzz_run.c"), RUNTIME, max_bytes=256),
+        Target("model", ("fuzz_model.c", *MODEL_HARNESS), RUNTIME),
+        Target("graph", ("fuzz_graph.c", *MODEL_HARNESS), RUNTIME, max_bytes=256),
         Target("sealed", ("fuzz_sealed.c", "fuzz.c"), RUNTIME, max_bytes=1024),
         Target("ta", ("fuzz_ta.c", *TEE_HARNESS), {"ta": TA, "streaming": (), **RUNTIME}, TEE_FILES, max_bytes=8192),
         Target(

@@ -10,11 +10,13 @@ import torch
 from c_build import MODEL_ID, small_graph
 
 from device import build, cross
+from device.owner import OwnerKey
 from device.sealing import seal
 from suite.graph.format import pack_sealed
 from suite.graph.ir import Graph, Node, Op
 from suite.graph.partition import split
 from suite.graph.reference import apply
+from suite.graph.training import allow_training
 from suite.policy import OutputPolicy
 
 FOLDER = build.ROOT / "tests" / "c" / "hostile"
@@ -25,6 +27,7 @@ GROUPS = (
     "references",
     "order",
     "loading",
+    "training",
     "exhaustion",
     "open and close",
     "changed during calls",
@@ -60,12 +63,14 @@ def large_graph() -> Graph:
 
 
 def write_material(folder: Path, device_key: bytes) -> None:
-    """Both models, sealed to the device, and what the small one's two segments take and, by PyTorch, give."""
+    """All models, sealed to the device, and what the small one's two segments take and, by PyTorch, give."""
     folder.mkdir()
     small, large = small_graph(), large_graph()
     policy = OutputPolicy.parse("top1")
     model = pack_sealed(split(small, HIDDEN), policy, MODEL_ID)
     (folder / "model").write_bytes(seal(model, device_key, chunk_bytes=1024))
+    trainable = allow_training(model, split(small, HIDDEN), OwnerKey.generate().public)
+    (folder / "trainable").write_bytes(seal(trainable, device_key, chunk_bytes=1024))
     model = pack_sealed(split(large, {node.name for node in large.nodes}), policy, LARGE_ID)
     (folder / "large").write_bytes(seal(model, device_key))
 

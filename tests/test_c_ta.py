@@ -10,15 +10,17 @@ from c_build import MODEL_ID, small_graph
 from device import sealing, wire
 from device.build import build, build_program, part_sources
 from device.emulated import EmulatedBoard
+from device.owner import TUNED_INFO, OwnerKey
 from device.sealing import seal
-from suite.graph import planner
+from suite.graph import planner, training
 from suite.graph.format import pack_sealed
 from suite.graph.partition import split
+from suite.graph.training import allow_training
 from suite.policy import OutputPolicy
 
 
 @pytest.mark.parametrize("sanitize", [False, True], ids=["plain", "sanitized"])
-@pytest.mark.parametrize("client", ["hostile_client", "hostile_loading"])
+@pytest.mark.parametrize("client", ["hostile_client", "hostile_loading", "hostile_training"])
 def test_hostile_parameters_are_refused(tmp_path, client, sanitize):
     program = build_program(
         Path(__file__).parent / "c" / f"{client}.c", ("client", "runtime", "kernels"), sanitize=sanitize
@@ -29,11 +31,14 @@ def test_hostile_parameters_are_refused(tmp_path, client, sanitize):
     storage.mkdir()
     key = EmulatedBoard(sanitize=sanitize, storage=storage).device_key()
     model = pack_sealed(segments, OutputPolicy.parse("top1"), MODEL_ID)
-    file.write_bytes(seal(model, key, chunk_bytes=1024))
-    newer.write_bytes(seal(model, key, version=1, chunk_bytes=1024))
+    trainable = allow_training(model, segments, OwnerKey.generate().public)
+    file.write_bytes(seal(trainable if client == "hostile_training" else model, key, chunk_bytes=1024))
+    newer.write_bytes(seal(model, key, version=client == "hostile_loading", chunk_bytes=1024))
     config.write_text(f"tee_limit_bytes={16 << 20}\nstorage={storage}\n")
     sizes = [4 * 2 * 6 * 6, 4 * 3 * 6 * 6, 4 * 3 * 6 * 6]
-    arguments = [newer] if client == "hostile_loading" else map(str, sizes)
+    arguments = [newer] if client == "hostile_loading" else [*map(str, sizes)]
+    if client == "hostile_training":
+        arguments.append(newer)
     with config.open("rb") as opened:
         environment = {
             **os.environ,
@@ -85,6 +90,13 @@ HEADERS = {
     "lb_result": wire.RESULT,
     "lb_time": wire.TIME,
     "lb_stats": wire.STATS,
+    "lb_train_begin": wire.TRAIN_BEGIN,
+    "lb_dropout": wire.DROPOUT,
+    "lb_train_begun": wire.TRAIN_BEGUN,
+    "lb_train_batch": wire.TRAIN_BATCH,
+    "lb_trained": wire.TRAINED,
+    "lb_exported": wire.EXPORTED,
+    "lb_training": training.SECTION,
     "lb_sealed_header": sealing.HEADER,
     "lb_sealed_chunk": sealing.CHUNK,
 }
@@ -109,6 +121,12 @@ def test_python_s_view_of_the_protocol_is_the_headers(tmp_path):
         "LB_SEALED_FORMAT": sealing.FORMAT,
         "LB_SEALED_INFO_BYTES": len(sealing.INFO),
         "LB_SEALED_KEY_BYTES": sealing.KEY_BYTES,
+        "sizeof(LB_TUNED_INFO) - 1": len(TUNED_INFO),
+        "LB_TRAINING_MAGIC": training.MAGIC,
+        "LB_TRAINING_FORMAT": training.FORMAT,
+        "LB_MAX_DROPOUTS": training.MAX_DROPOUTS,
+        "offsetof(struct lb_training, owner_key)": 16,
+        "sizeof(((struct lb_training *)0)->owner_key)": training.KEY_BYTES,
         "LB_SEALED_TAG_BYTES": sealing.TAG_BYTES,
         "LB_SEALED_MIN_CHUNK_BYTES": sealing.MIN_CHUNK_BYTES,
         "LB_SEALED_CHUNK_BYTES": sealing.CHUNK_BYTES,
@@ -135,7 +153,9 @@ def test_python_s_view_of_the_protocol_is_the_headers(tmp_path):
     source = tmp_path / "layout.c"
     source.write_text(
         '#include <stddef.h>\n#include "agent_protocol.h"\n#include "lb_model.h"\n#include "lb_sealed.h"\n'
+        '#include "lb_training.h"\n'
         f'#include "leakboard_ta.h"\n#include <string.h>\n{checks}\n'
-        f'int main(void) {{ return strcmp(LB_SEALED_INFO, "{sealing.INFO.decode()}") != 0; }}\n'
+        f'int main(void) {{ return strcmp(LB_SEALED_INFO, "{sealing.INFO.decode()}") != 0 ||'
+        f' strcmp(LB_TUNED_INFO, "{TUNED_INFO.decode()}") != 0; }}\n'
     )
     assert subprocess.run([build_program(source, ())], check=False).returncode == 0

@@ -27,6 +27,12 @@ enum lb_frame_type {
 	LB_FRAME_STATS = 6,      /* () -> lb_stats */
 	LB_FRAME_QUIT = 7,       /* () -> (), then the agent exits */
 	LB_FRAME_DEVICE_KEY = 8, /* () -> LB_SEALED_KEY_BYTES: the TA's public key (lb_sealed.h) */
+	/* lb_train_begin, lb_dropout[] (lb_training.h) of public ops -> lb_train_begun; an earlier training ends */
+	LB_FRAME_TRAIN_BEGIN = 9,
+	/* lb_train_batch, images, uint32 labels[] -> lb_trained, crossings, boundary gradients, gradients */
+	LB_FRAME_TRAIN_BATCH = 10,
+	/* () -> lb_exported, public file, hidden part sealed to its owner, as tuned; the training ends */
+	LB_FRAME_TRAIN_EXPORT = 11,
 };
 
 enum lb_agent_error {
@@ -39,8 +45,9 @@ enum lb_agent_error {
 	LB_AGENT_TEE = 7,        /* any other refusal of the secure world; detail: its TEEC_Result */
 	LB_AGENT_SEALED =
 		8, /* the model inside the sealed file is wrong or another deployment's; detail: enum lb_error */
-	LB_AGENT_REFUSED = 9, /* the TA refused the sealed file; detail: enum lb_sealed_error */
-	LB_AGENT_SLICES = 10, /* the sealed slices are no such file, or the TA refused one; detail: its index */
+	LB_AGENT_REFUSED = 9,   /* the TA refused the sealed file; detail: enum lb_sealed_error */
+	LB_AGENT_SLICES = 10,   /* the sealed slices are no such file, or the TA refused one; detail: its index */
+	LB_AGENT_TRAINING = 11, /* the deployment cannot be trained; detail: enum lb_error, or 0 */
 };
 
 struct lb_frame {
@@ -121,6 +128,42 @@ struct lb_stats {
 	uint64_t shared_bytes;    /* of memory that both worlds see while queries run: the blocks in and out */
 	uint64_t unseal_ns;       /* what the TA took for the sealed model, on LB_CLOCK_MONOTONIC */
 	uint64_t unseal_cpu_ns;   /* the same on LB_CLOCK_PROCESS_CPU */
+};
+
+struct lb_train_begin {
+	float learning_rate;
+	float momentum; /* as of PyTorch's SGD, as is the next */
+	float weight_decay;
+	uint32_t seed; /* of the dropouts */
+	uint32_t n_dropouts;
+};
+
+struct lb_train_begun {
+	uint32_t boundary_bytes; /* of the boundary's gradients for one image */
+	uint32_t gradient_bytes; /* of the public weights */
+	uint64_t ree_bytes;      /* memory that training takes, in either world */
+	uint64_t tee_bytes;
+};
+
+struct lb_train_batch {
+	uint32_t n_images;
+	uint32_t update;    /* 0: compute gradients and forget them */
+	uint32_t crossings; /* 1: return the tensors that cross, image by image, as lb_crossing[] lists them */
+	/* 1: return their gradients, likewise. Zeros for what the TEE takes first when it does not let that gradient out. */
+	uint32_t boundary;
+	uint32_t
+		gradients; /* 1: return those of the public weights, summed over the images, as the file's weights lie */
+	uint32_t clock;    /* enum lb_clock */
+};
+
+struct lb_trained {
+	uint64_t total_ns; /* of the whole step */
+	uint64_t invoke_ns;
+};
+
+struct lb_exported {
+	uint32_t public_bytes;
+	uint32_t sealed_bytes; /* 0: nothing is hidden */
 };
 
 #endif

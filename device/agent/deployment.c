@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "training.h"
+
 /* Aligned as the runtime wants it; at least one byte. Untouched: what the host only announces takes no memory yet. */
 static void *reserve(size_t bytes)
 {
@@ -32,6 +34,7 @@ void deployment_drop(struct deployment *deployment)
 {
 	struct tee tee;
 
+	training_drop(deployment);
 	tee_drop_model(&deployment->tee);
 	tee = deployment->tee;
 	drop_sealed(deployment);

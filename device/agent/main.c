@@ -8,6 +8,7 @@
 #include "deployment.h"
 #include "frames.h"
 #include "lb_sealed.h"
+#include "training_requests.h"
 
 #define IN STDIN_FILENO
 #define OUT STDOUT_FILENO
@@ -190,6 +191,9 @@ static const struct {
 	[LB_FRAME_TIME] = {time_rounds, sizeof(struct lb_time), LB_FRAME_MAX_BYTES, 1},
 	[LB_FRAME_STATS] = {stats, 0, 0, 1},
 	[LB_FRAME_DEVICE_KEY] = {device_key, 0, 0, 0},
+	[LB_FRAME_TRAIN_BEGIN] = {train_begin_request, sizeof(struct lb_train_begin), LB_FRAME_MAX_BYTES, 1},
+	[LB_FRAME_TRAIN_BATCH] = {train_batch_request, sizeof(struct lb_train_batch), LB_FRAME_MAX_BYTES, 1},
+	[LB_FRAME_TRAIN_EXPORT] = {train_export_request, 0, 0, 1},
 };
 
 static int handle(struct deployment *deployment, const struct request *request, struct failure *failure)

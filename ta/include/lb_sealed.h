@@ -20,6 +20,13 @@
  * Versions: `version` is the owner's count of this model's releases. The TA keeps the highest one that it has opened,
  * for each model id, and refuses lower ones. 0 asks for none of this: nothing is kept, and it is refused once a
  * higher one was opened. This is as strong as the device's secure storage is against being put back.
+ *
+ * A tuned model, which goes the other way, from TA to owner, is the same but for its key: the header's device_id is the
+ * SHA-256 of the owner's public key (lb_training.h), the ephemeral pair is the TA's, IKM = the Diffie-Hellman points'
+ * x-coordinates of ephemeral and owner's key, then of device's and owner's key, 64 bytes, and info = LB_TUNED_INFO ||
+ * model_id || owner's public key || ephemeral public key || device's public key. The second point is what tells the owner
+ * that this device made it: anybody else could have sealed something to the owner's public key with the first alone.
+ * Its version is 0.
  */
 #ifndef LB_SEALED_H
 #define LB_SEALED_H
@@ -31,6 +38,7 @@
 #define LB_SEALED_FORMAT 1u
 #define LB_SEALED_INFO "leakboard sealed model 1"
 #define LB_SEALED_INFO_BYTES 24u
+#define LB_TUNED_INFO "leakboard tuned model  1" /* LB_SEALED_INFO_BYTES, too */
 #define LB_SEALED_TAG_BYTES 16u
 #define LB_SEALED_KEY_BYTES 64u           /* a public key: X || Y, big-endian, as GlobalPlatform has them */
 #define LB_SEALED_MAX_CHUNK_BYTES 262144u /* of plaintext; at least LB_SEALED_MIN_CHUNK_BYTES, a multiple of 64 */

@@ -81,6 +81,64 @@ enum leakboard_command {
 	 * are out of range. SHORT_BUFFER: as with RUN.
 	 */
 	LEAKBOARD_CMD_FEED_SLICES = 8,
+	/*
+	 * Begins to train the open model, whose owner allows it by a training section (lb_training.h); all memory that this
+	 * takes is allocated. A training that was under way is ended first. The weights change where RUN uses them.
+	 *   p0 VALUE_INPUT   a: learning rate, b: momentum, as the bits of a float
+	 *   p1 VALUE_INPUT   a: weight decay, likewise; b: seed of the dropouts
+	 *   p2 VALUE_OUTPUT  a: bytes of memory that training takes; with BAD_FORMAT: enum lb_error
+	 *                    b: 1 when the gradient of the first segment's inputs goes out
+	 * BAD_STATE: no model is open. ACCESS_DENIED: its owner does not allow training. BAD_FORMAT: it cannot be trained.
+	 * BAD_PARAMETERS: also for numbers that make no sense. OUT_OF_MEMORY.
+	 *
+	 * What comes out of the next three commands is what the normal world needs to train its own layers, and no more:
+	 * neither a loss nor a gradient of a weight, and of the answer nothing at all. The labels come from the normal
+	 * world, which has the training data. A sample goes through segments 0..n-1, then back; the last one, when it makes
+	 * the answer, both ways at once. After a command that failed, or came out of order (BAD_STATE), the sample and the
+	 * batch so far are gone. Each needs TRAIN_BEGIN (else BAD_STATE).
+	 */
+	LEAKBOARD_CMD_TRAIN_BEGIN = 9,
+	/*
+	 * A segment that does not make the answer, forward.
+	 *   p0 VALUE_INPUT    a: segment, b: 0
+	 *   p1 MEMREF_INPUT   the input tensors, exactly their bytes
+	 *   p2 MEMREF_OUTPUT  room for the output tensors
+	 */
+	LEAKBOARD_CMD_TRAIN_FORWARD = 10,
+	/*
+	 * The same segment, backward.
+	 *   p0 VALUE_INPUT    a: segment, b: 0
+	 *   p1 MEMREF_INPUT   the gradients of its output tensors, exactly their bytes
+	 *   p2 MEMREF_OUTPUT  room for the gradients of its inputs (none come when they do not go out)
+	 */
+	LEAKBOARD_CMD_TRAIN_BACKWARD = 11,
+	/*
+	 * The segment that makes the answer: forward, cross-entropy with the label, backward.
+	 *   p0 VALUE_INPUT    a: segment, b: label
+	 *   p1 MEMREF_INPUT   the input tensors, exactly their bytes
+	 *   p2 MEMREF_OUTPUT  as TRAIN_BACKWARD
+	 */
+	LEAKBOARD_CMD_TRAIN_ANSWER = 12,
+	/*
+	 * Ends a batch of at least one whole sample (else BAD_STATE).
+	 *   p0 VALUE_INPUT  a: 1: changes the weights by the mean gradient, 0: forgets it; b: 0
+	 */
+	LEAKBOARD_CMD_TRAIN_STEP = 13,
+	/* No parameters. Wipes and frees what training takes; the weights stay as they are. BAD_STATE without a training. */
+	LEAKBOARD_CMD_TRAIN_END = 14,
+	/*
+	 * Begins to seal the open model with its tuned weights to the owner (lb_sealed.h): makes a key and gives the header.
+	 * The training is ended, so that all chunks are of one state. An export that was under way is dropped.
+	 *   p0 MEMREF_OUTPUT  sizeof(struct lb_sealed_header). SHORT_BUFFER: too small, its size says what is needed.
+	 * BAD_STATE: no model is open. ACCESS_DENIED: it has no training section. OUT_OF_MEMORY.
+	 */
+	LEAKBOARD_CMD_EXPORT_BEGIN = 15,
+	/*
+	 * The next chunk of it, each once.
+	 *   p0 MEMREF_OUTPUT  room for struct lb_sealed_chunk, ciphertext, tag; SHORT_BUFFER as above
+	 * BAD_STATE: no export is under way, or there is no chunk left. After the last chunk the key is gone.
+	 */
+	LEAKBOARD_CMD_EXPORT_CHUNK = 16,
 };
 
 /* Ids in secure storage. The version of a model: these 8 bytes, then the 16 of the model id. */

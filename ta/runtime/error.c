@@ -40,6 +40,9 @@ const char *lb_strerror(enum lb_error error)
 	case LB_ERROR_OP_RANGE: return "an int8 weight or its bias is out of range, or a sum has too many products";
 	case LB_ERROR_SLICE: return "the slices do not cover the streamed filters in order";
 	case LB_ERROR_SLICE_MISSING: return "the segment needs slices, which this call cannot have";
+	case LB_ERROR_TRAINING:
+		return "the model cannot be trained: it is not all of float32, a tensor is written twice, the answer "
+		       "is no softmax's, or its training section or dropouts are wrong";
 	}
 	return "unknown error";
 }

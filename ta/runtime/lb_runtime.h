@@ -69,6 +69,7 @@ enum lb_error {
 	LB_ERROR_OP_RANGE = 34,
 	LB_ERROR_SLICE = 35,
 	LB_ERROR_SLICE_MISSING = 36,
+	LB_ERROR_TRAINING = 37,
 };
 
 /* A sentence without full stop, for people; never NULL. */

@@ -99,6 +99,7 @@ typedef struct {
 #define TEE_HANDLE_FLAG_INITIALIZED 0x00020000u
 
 #define TEE_USAGE_EXTRACTABLE 0x00000001u
+#define TEE_USAGE_ENCRYPT 0x00000002u
 #define TEE_USAGE_DECRYPT 0x00000004u
 #define TEE_USAGE_MAC 0x00000008u
 #define TEE_USAGE_DERIVE 0x00000040u
@@ -115,6 +116,7 @@ typedef struct {
 #define TEE_ALG_SHA256 0x50000004u
 #define TEE_ALG_ECDH_DERIVE_SHARED_SECRET 0x80000042u
 
+#define TEE_MODE_ENCRYPT 0u
 #define TEE_MODE_DECRYPT 1u
 #define TEE_MODE_MAC 4u
 #define TEE_MODE_DIGEST 5u
@@ -165,6 +167,8 @@ TEE_Result TEE_MACComputeFinal(TEE_OperationHandle operation, const void *messag
 TEE_Result TEE_AEInit(TEE_OperationHandle operation, const void *nonce, size_t nonceLen, uint32_t tagLen, size_t AADLen,
 		      size_t payloadLen);
 void TEE_AEUpdateAAD(TEE_OperationHandle operation, const void *AADdata, size_t AADdataLen);
+TEE_Result TEE_AEEncryptFinal(TEE_OperationHandle operation, const void *srcData, size_t srcLen, void *destData,
+			      size_t *destLen, void *tag, size_t *tagLen);
 TEE_Result TEE_AEDecryptFinal(TEE_OperationHandle operation, const void *srcData, size_t srcLen, void *destData,
 			      size_t *destLen, void *tag, size_t tagLen);
 void TEE_DeriveKey(TEE_OperationHandle operation, const TEE_Attribute *params, uint32_t paramCount,

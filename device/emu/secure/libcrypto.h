@@ -32,6 +32,7 @@ typedef struct {
 #define EVP_PKEY_PUBLIC_KEY 0x86
 #define EVP_PKEY_KEYPAIR 0x87
 #define EVP_CTRL_AEAD_SET_IVLEN 0x9
+#define EVP_CTRL_AEAD_GET_TAG 0x10
 #define EVP_CTRL_AEAD_SET_TAG 0x11
 #define OPENSSL_INIT_NO_LOAD_CONFIG 0x80u
 
@@ -55,10 +56,10 @@ typedef struct {
 	X(EVP_CIPHER_CTX *, EVP_CIPHER_CTX_new, (void))                                                                \
 	X(void, EVP_CIPHER_CTX_free, (EVP_CIPHER_CTX *))                                                               \
 	X(int, EVP_CIPHER_CTX_ctrl, (EVP_CIPHER_CTX *, int, int, void *))                                              \
-	X(int, EVP_DecryptInit_ex,                                                                                     \
-	  (EVP_CIPHER_CTX *, const EVP_CIPHER *, void *, const unsigned char *, const unsigned char *))                \
-	X(int, EVP_DecryptUpdate, (EVP_CIPHER_CTX *, unsigned char *, int *, const unsigned char *, int))              \
-	X(int, EVP_DecryptFinal_ex, (EVP_CIPHER_CTX *, unsigned char *, int *))                                        \
+	X(int, EVP_CipherInit_ex,                                                                                      \
+	  (EVP_CIPHER_CTX *, const EVP_CIPHER *, void *, const unsigned char *, const unsigned char *, int))           \
+	X(int, EVP_CipherUpdate, (EVP_CIPHER_CTX *, unsigned char *, int *, const unsigned char *, int))               \
+	X(int, EVP_CipherFinal_ex, (EVP_CIPHER_CTX *, unsigned char *, int *))                                         \
 	X(EVP_PKEY *, EVP_PKEY_Q_keygen, (void *, const char *, const char *, ...))                                    \
 	X(void, EVP_PKEY_free, (EVP_PKEY *))                                                                           \
 	X(int, EVP_PKEY_get_bn_param, (const EVP_PKEY *, const char *, BIGNUM **))                                     \

@@ -1,4 +1,4 @@
-/* Digest, MAC and authenticated decryption. What the specification calls a panic is one; so is a library's failure. */
+/* Digest, MAC and authenticated encryption. What the specification calls a panic is one; so is a library's failure. */
 #include <limits.h>
 #include <string.h>
 
@@ -25,7 +25,7 @@ static int is_known(uint32_t algorithm, uint32_t mode, uint32_t bits)
 	switch (algorithm) {
 	case TEE_ALG_SHA256: return mode == TEE_MODE_DIGEST;
 	case TEE_ALG_HMAC_SHA256: return mode == TEE_MODE_MAC && bits <= 1024;
-	case TEE_ALG_AES_GCM: return mode == TEE_MODE_DECRYPT && bits == 256;
+	case TEE_ALG_AES_GCM: return (mode == TEE_MODE_ENCRYPT || mode == TEE_MODE_DECRYPT) && bits == 256;
 	case TEE_ALG_ECDH_DERIVE_SHARED_SECRET: return mode == TEE_MODE_DERIVE && bits == 256;
 	default: return 0;
 	}
@@ -89,7 +89,7 @@ TEE_Result TEE_SetOperationKey(TEE_OperationHandle operation, TEE_ObjectHandle k
 		uint32_t algorithm, type, usage;
 	} fits[] = {
 		{TEE_ALG_HMAC_SHA256, TEE_TYPE_HMAC_SHA256, TEE_USAGE_MAC},
-		{TEE_ALG_AES_GCM, TEE_TYPE_AES, TEE_USAGE_DECRYPT},
+		{TEE_ALG_AES_GCM, TEE_TYPE_AES, TEE_USAGE_ENCRYPT | TEE_USAGE_DECRYPT},
 		{TEE_ALG_ECDH_DERIVE_SHARED_SECRET, TEE_TYPE_ECDH_KEYPAIR, TEE_USAGE_DERIVE},
 	};
 	int known = 0;
@@ -163,9 +163,10 @@ TEE_Result TEE_AEInit(TEE_OperationHandle operation, const void *nonce, size_t n
 	expect(operation->cipher && operation->has_key && secret && nonceLen > 0 && nonceLen <= 16);
 	if (tagLen != 8 * MAX_TAG_BYTES)
 		return TEE_ERROR_NOT_SUPPORTED;
-	succeed(libcrypto.EVP_DecryptInit_ex(operation->cipher, libcrypto.EVP_aes_256_gcm(), NULL, NULL, NULL));
+	succeed(libcrypto.EVP_CipherInit_ex(operation->cipher, libcrypto.EVP_aes_256_gcm(), NULL, NULL, NULL,
+					    operation->mode == TEE_MODE_ENCRYPT));
 	succeed(libcrypto.EVP_CIPHER_CTX_ctrl(operation->cipher, EVP_CTRL_AEAD_SET_IVLEN, (int)nonceLen, NULL));
-	succeed(libcrypto.EVP_DecryptInit_ex(operation->cipher, NULL, NULL, secret->data, nonce));
+	succeed(libcrypto.EVP_CipherInit_ex(operation->cipher, NULL, NULL, secret->data, nonce, -1));
 	return TEE_SUCCESS;
 }
 
@@ -174,7 +175,7 @@ void TEE_AEUpdateAAD(TEE_OperationHandle operation, const void *AADdata, size_t 
 	int written;
 
 	expect(operation->cipher && AADdataLen <= INT_MAX);
-	succeed(libcrypto.EVP_DecryptUpdate(operation->cipher, NULL, &written, AADdata, (int)AADdataLen));
+	succeed(libcrypto.EVP_CipherUpdate(operation->cipher, NULL, &written, AADdata, (int)AADdataLen));
 }
 
 /* The plaintext is written before the tag is known to be right: the caller wipes it when it is not. */
@@ -184,17 +185,36 @@ TEE_Result TEE_AEDecryptFinal(TEE_OperationHandle operation, const void *srcData
 	uint8_t copy[MAX_TAG_BYTES];
 	int written = 0, rest = 0;
 
-	expect(operation->cipher && srcLen <= INT_MAX && tagLen == sizeof(copy));
+	expect(operation->cipher && operation->mode == TEE_MODE_DECRYPT && srcLen <= INT_MAX && tagLen == sizeof(copy));
 	if (*destLen < srcLen) {
 		*destLen = srcLen;
 		return TEE_ERROR_SHORT_BUFFER;
 	}
-	succeed(libcrypto.EVP_DecryptUpdate(operation->cipher, destData, &written, srcData, (int)srcLen));
+	succeed(libcrypto.EVP_CipherUpdate(operation->cipher, destData, &written, srcData, (int)srcLen));
 	memcpy(copy, tag, sizeof(copy));
 	succeed(libcrypto.EVP_CIPHER_CTX_ctrl(operation->cipher, EVP_CTRL_AEAD_SET_TAG, (int)sizeof(copy), copy));
-	if (libcrypto.EVP_DecryptFinal_ex(operation->cipher, (unsigned char *)destData + written, &rest) != 1)
+	if (libcrypto.EVP_CipherFinal_ex(operation->cipher, (unsigned char *)destData + written, &rest) != 1)
 		return TEE_ERROR_MAC_INVALID;
 	*destLen = (size_t)written;
+	return TEE_SUCCESS;
+}
+
+TEE_Result TEE_AEEncryptFinal(TEE_OperationHandle operation, const void *srcData, size_t srcLen, void *destData,
+			      size_t *destLen, void *tag, size_t *tagLen)
+{
+	int written = 0, rest = 0;
+
+	expect(operation->cipher && operation->mode == TEE_MODE_ENCRYPT && srcLen <= INT_MAX);
+	if (*destLen < srcLen || *tagLen < MAX_TAG_BYTES) {
+		*destLen = srcLen;
+		*tagLen = MAX_TAG_BYTES;
+		return TEE_ERROR_SHORT_BUFFER;
+	}
+	succeed(libcrypto.EVP_CipherUpdate(operation->cipher, destData, &written, srcData, (int)srcLen));
+	succeed(libcrypto.EVP_CipherFinal_ex(operation->cipher, (unsigned char *)destData + written, &rest));
+	succeed(libcrypto.EVP_CIPHER_CTX_ctrl(operation->cipher, EVP_CTRL_AEAD_GET_TAG, MAX_TAG_BYTES, tag));
+	*destLen = (size_t)written;
+	*tagLen = MAX_TAG_BYTES;
 	return TEE_SUCCESS;
 }
 

@@ -13,11 +13,11 @@ int lb_slice_cipher_open(const uint8_t key[32], const uint8_t nonce[12], const v
 	int n = 0, right;
 
 	right = context && associated_bytes <= INT_MAX && bytes <= INT_MAX &&
-		libcrypto.EVP_DecryptInit_ex(context, libcrypto.EVP_chacha20_poly1305(), NULL, key, nonce) == 1 &&
+		libcrypto.EVP_CipherInit_ex(context, libcrypto.EVP_chacha20_poly1305(), NULL, key, nonce, 0) == 1 &&
 		libcrypto.EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_TAG, LB_SLICE_TAG_BYTES, data + bytes) == 1 &&
-		libcrypto.EVP_DecryptUpdate(context, NULL, &n, associated, (int)associated_bytes) == 1 &&
-		libcrypto.EVP_DecryptUpdate(context, data, &n, data, (int)bytes) == 1 &&
-		libcrypto.EVP_DecryptFinal_ex(context, data + n, &n) == 1;
+		libcrypto.EVP_CipherUpdate(context, NULL, &n, associated, (int)associated_bytes) == 1 &&
+		libcrypto.EVP_CipherUpdate(context, data, &n, data, (int)bytes) == 1 &&
+		libcrypto.EVP_CipherFinal_ex(context, data + n, &n) == 1;
 	libcrypto.EVP_CIPHER_CTX_free(context);
 	return right;
 }

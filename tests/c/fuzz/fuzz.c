@@ -91,6 +91,36 @@ void fuzz_cursor_advance(const struct lb_model *model, struct lb_cursor *cursor,
 	lb_cursor_advance(model, cursor, arena, scratch);
 }
 
+enum lb_error fuzz_train_plan(const struct lb_model *model, struct lb_train_plan *plan)
+{
+	enum lb_error error = lb_train_plan(model, plan);
+
+	return error == LB_OK && plan->bytes > FUZZ_MOST_TRAIN_BYTES ? LB_ERROR_SCRATCH : error;
+}
+
+/* Whether there is time left for a segment, so many times. */
+static int spend(const struct lb_model *model, uint32_t segment, uint64_t factor)
+{
+	uint64_t work = times(fuzz_work(model, segment), factor);
+
+	if (work > work_left)
+		return 0;
+	work_left -= work;
+	return 1;
+}
+
+void fuzz_train_forward(struct lb_train *train, uint32_t segment)
+{
+	if (spend(&train->model, segment, 1))
+		lb_train_forward(train, segment);
+}
+
+void fuzz_train_backward(struct lb_train *train, uint32_t segment)
+{
+	if (spend(&train->model, segment, 2))
+		lb_train_backward(train, segment);
+}
+
 static uint32_t next_random(unsigned int *state)
 {
 	*state = *state * 1664525u + 1013904223u;

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "lb_runtime.h"
+#include "lb_train.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerInitialize(int *argc, char ***argv);
@@ -80,8 +81,17 @@ void fuzz_work_begins(void);
 enum lb_error fuzz_segment_run(const struct lb_model *model, uint32_t segment, void *arena, void *scratch);
 void fuzz_cursor_advance(const struct lb_model *model, struct lb_cursor *cursor, void *arena, void *scratch);
 
+/* In place of lb_train_plan() and its like, likewise: too much memory is refused, and too much work is not done. */
+#define FUZZ_MOST_TRAIN_BYTES 1048576u
+enum lb_error fuzz_train_plan(const struct lb_model *model, struct lb_train_plan *plan);
+void fuzz_train_forward(struct lb_train *train, uint32_t segment);
+void fuzz_train_backward(struct lb_train *train, uint32_t segment);
+
 /* Runs every segment of an accepted file unless that takes too much memory or time. */
 void fuzz_run_model(const struct lb_model *model);
+
+/* Trains it by two samples, if it can be trained, and runs it again. */
+void fuzz_train_model(const struct lb_model *model);
 
 /* A TEE's model file of one softmax over two values, probabilities out; returns its bytes. */
 #define FUZZ_TINY_IN_BYTES 8u

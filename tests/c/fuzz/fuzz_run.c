@@ -103,6 +103,7 @@ void fuzz_run_model(const struct lb_model *model)
 		work += more;
 	}
 	run_twice(model);
+	fuzz_train_model(model);
 }
 
 uint32_t fuzz_tiny_model(uint8_t *file, size_t room)

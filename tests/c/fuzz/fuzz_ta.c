@@ -206,10 +206,72 @@ static TEE_Result run(uint32_t session, uint32_t command, uint32_t segment, size
 	return result;
 }
 
+/* What is done to a model that may be trained; which, the four highest bits of STEP_RUN's first size say. */
+enum training {
+	TRAINING_NONE,
+	TRAINING_BEGIN,
+	TRAINING_FORWARD,
+	TRAINING_BACKWARD,
+	TRAINING_ANSWER,
+	TRAINING_STEP,
+	TRAINING_EXPORT, /* segment 0: begins, else the next chunk */
+	TRAINING_END,
+};
+
+/* As a good host would do it, but for sizes and order. `segment`: in its upper half the label, or whether to update. */
+static void train(uint32_t session, enum training what, uint32_t segment, size_t in_bytes, size_t out_bytes)
+{
+	static const uint32_t commands[] = {[TRAINING_FORWARD] = LEAKBOARD_CMD_TRAIN_FORWARD,
+					    [TRAINING_BACKWARD] = LEAKBOARD_CMD_TRAIN_BACKWARD,
+					    [TRAINING_ANSWER] = LEAKBOARD_CMD_TRAIN_ANSWER};
+	TEE_Param params[4] = {0};
+	void *in = fuzz_block(in_bytes, 0x3d), *out = fuzz_block(out_bytes, UNTOUCHED);
+
+	switch (what) {
+	case TRAINING_BEGIN:
+		params[0].value.a = params[0].value.b = 0x3dcccccdu; /* 0.1 */
+		params[1].value.a = segment & 1 ? 0x3dcccccdu : 0;
+		params[1].value.b = segment;
+		invoke(session, LEAKBOARD_CMD_TRAIN_BEGIN,
+		       TEE_PARAM_TYPES(TEE_PARAM_TYPE_VALUE_INPUT, TEE_PARAM_TYPE_VALUE_INPUT,
+				       TEE_PARAM_TYPE_VALUE_OUTPUT, 0),
+		       params);
+		break;
+	case TRAINING_FORWARD:
+	case TRAINING_BACKWARD:
+	case TRAINING_ANSWER:
+		params[0].value.a = segment & 15u;
+		params[0].value.b = segment >> 4;
+		params[1].memref.buffer = in;
+		params[1].memref.size = in_bytes;
+		params[2].memref.buffer = out;
+		params[2].memref.size = out_bytes;
+		invoke(session, commands[what],
+		       TEE_PARAM_TYPES(TEE_PARAM_TYPE_VALUE_INPUT, TEE_PARAM_TYPE_MEMREF_INPUT,
+				       TEE_PARAM_TYPE_MEMREF_OUTPUT, 0),
+		       params);
+		break;
+	case TRAINING_STEP:
+		params[0].value.a = segment >> 4;
+		invoke(session, LEAKBOARD_CMD_TRAIN_STEP, TEE_PARAM_TYPES(TEE_PARAM_TYPE_VALUE_INPUT, 0, 0, 0), params);
+		break;
+	case TRAINING_EXPORT:
+		params[0].memref.buffer = out;
+		params[0].memref.size = out_bytes;
+		invoke(session, segment ? LEAKBOARD_CMD_EXPORT_CHUNK : LEAKBOARD_CMD_EXPORT_BEGIN,
+		       TEE_PARAM_TYPES(TEE_PARAM_TYPE_MEMREF_OUTPUT, 0, 0, 0), params);
+		break;
+	case TRAINING_NONE:
+	case TRAINING_END: invoke(session, LEAKBOARD_CMD_TRAIN_END, 0, params); break;
+	}
+	free(in);
+	free(out);
+}
+
 /* Everything is chosen by the input: types, values, null references, sizes, contents. */
 static void anything(struct input *input, uint32_t session)
 {
-	const uint32_t command = take8(input) % 12u, types = take16(input);
+	const uint32_t command = take8(input) % (LEAKBOARD_CMD_EXPORT_CHUNK + 2u), types = take16(input);
 	void *blocks[4] = {0};
 	TEE_Param params[4] = {0};
 
@@ -287,7 +349,13 @@ static void step(struct input *input)
 	case STEP_RUN:
 		segment = take8(input);
 		in_bytes = take16(input);
-		out_bytes = take16(input) % 1024u;
+		out_bytes = take16(input);
+		if (in_bytes >> 12 > TRAINING_NONE && in_bytes >> 12 <= TRAINING_END) {
+			/* Room for a whole chunk of an export. */
+			train(session, (enum training)(in_bytes >> 12), segment, in_bytes % 1024u, out_bytes % 8192u);
+			break;
+		}
+		out_bytes %= 1024u;
 		command = in_bytes & 0x8000u ? LEAKBOARD_CMD_FEED_SLICES : LEAKBOARD_CMD_RUN;
 		run(session, command, segment, in_bytes % 1024u, &out_bytes);
 		break;

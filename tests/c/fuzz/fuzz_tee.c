@@ -288,7 +288,8 @@ TEE_Result TEE_MACComputeFinal(TEE_OperationHandle operation, const void *messag
 TEE_Result TEE_AEInit(TEE_OperationHandle operation, const void *nonce, size_t nonceLen, uint32_t tagLen, size_t AADLen,
 		      size_t payloadLen)
 {
-	FUZZ_PROMISE(operation && operation->has_key && !operation->is_active && operation->mode == TEE_MODE_DECRYPT);
+	FUZZ_PROMISE(operation && operation->has_key && !operation->is_active &&
+		     (operation->mode == TEE_MODE_ENCRYPT || operation->mode == TEE_MODE_DECRYPT));
 	FUZZ_PROMISE(nonceLen == 12 && tagLen == 8 * LB_SEALED_TAG_BYTES);
 	if (fuzz_tee_fails())
 		return TEE_ERROR_NOT_SUPPORTED;
@@ -306,6 +307,20 @@ void TEE_AEUpdateAAD(TEE_OperationHandle operation, const void *AADdata, size_t 
 	operation->state = hash(operation->state, AADdata, AADdataLen);
 }
 
+TEE_Result TEE_AEEncryptFinal(TEE_OperationHandle operation, const void *srcData, size_t srcLen, void *destData,
+			      size_t *destLen, void *tag, size_t *tagLen)
+{
+	FUZZ_PROMISE(operation && operation->is_active && operation->aad_left == 0);
+	FUZZ_PROMISE(operation->mode == TEE_MODE_ENCRYPT && srcLen == operation->text_bytes && *destLen >= srcLen);
+	FUZZ_PROMISE(*tagLen >= LB_SEALED_TAG_BYTES);
+	operation->is_active = 0;
+	spread(hash(operation->state, srcData, srcLen), tag, LB_SEALED_TAG_BYTES);
+	memcpy(destData, srcData, srcLen);
+	*destLen = srcLen;
+	*tagLen = LB_SEALED_TAG_BYTES;
+	return TEE_SUCCESS;
+}
+
 TEE_Result TEE_AEDecryptFinal(TEE_OperationHandle operation, const void *srcData, size_t srcLen, void *destData,
 			      size_t *destLen, void *tag, size_t tagLen)
 {
@@ -313,6 +328,7 @@ TEE_Result TEE_AEDecryptFinal(TEE_OperationHandle operation, const void *srcData
 
 	FUZZ_PROMISE(operation && operation->is_active && operation->aad_left == 0);
 	FUZZ_PROMISE(srcLen == operation->text_bytes && *destLen >= srcLen && tagLen == sizeof(expected));
+	FUZZ_PROMISE(operation->mode == TEE_MODE_DECRYPT);
 	operation->is_active = 0;
 	spread(hash(operation->state, srcData, srcLen), expected, sizeof(expected));
 	memcpy(destData, srcData, srcLen); /* before the tag is known to be right, as OP-TEE does */

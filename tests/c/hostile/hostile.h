@@ -40,9 +40,12 @@ struct file {
 	size_t bytes;
 };
 
-/* What the environment provides: a sealed model of two segments, one input and the right answer of each; a large one. */
+/*
+ * What the environment provides: a sealed model of two segments, one input and the right answer of each; the same with
+ * leave to train it; a large one.
+ */
 struct material {
-	struct file model, in[SEGMENTS], out[SEGMENTS], large;
+	struct file model, in[SEGMENTS], out[SEGMENTS], trainable, large;
 };
 
 extern struct material material;
@@ -98,6 +101,7 @@ void break_sizes(struct client *client);
 void break_references(struct client *client);
 void break_order(struct client *client);
 void break_loading(struct client *client);
+void break_training(struct client *client);
 void exhaust(struct client *client);
 void open_and_close(struct client *client);
 void change_during_calls(struct client *client);

@@ -1,7 +1,8 @@
 /*
  * hostile key              prints the device's public key in hex, to which the models must be sealed
  * hostile attack FOLDER [THOROUGHNESS]
- *                          runs every group of bad calls; in the folder lie model, large (sealed), in0, out0, in1, out1
+ *                          runs every group of bad calls; in the folder lie model, trainable, large (sealed), in0, out0,
+ *                          in1, out1
  *
  * Prints a line for each group that held, and exits with the number of rules that were not enforced, at most 90.
  */
@@ -54,10 +55,15 @@ static const struct {
 	const char *name;
 	void (*attack)(struct client *client);
 } groups[] = {
-	{"parameter types", break_types},   {"sizes", break_sizes},
-	{"references", break_references},   {"order", break_order},
-	{"loading", break_loading},         {"exhaustion", exhaust},
-	{"open and close", open_and_close}, {"changed during calls", change_during_calls},
+	{"parameter types", break_types},
+	{"sizes", break_sizes},
+	{"references", break_references},
+	{"order", break_order},
+	{"loading", break_loading},
+	{"training", break_training},
+	{"exhaustion", exhaust},
+	{"open and close", open_and_close},
+	{"changed during calls", change_during_calls},
 };
 
 static double now_s(void)
@@ -74,6 +80,7 @@ static int attack(const char *folder)
 	TEEC_Result result;
 
 	read_file(folder, "model", &material.model);
+	read_file(folder, "trainable", &material.trainable);
 	read_file(folder, "large", &material.large);
 	read_file(folder, "in0", &material.in[0]);
 	read_file(folder, "in1", &material.in[1]);

@@ -1,6 +1,7 @@
 /* Wrong types, sizes and references, in good order otherwise. */
 #include "hostile.h"
 
+#define CROSS_TYPES EMU_PARAM_TYPES(EMU_PARAM_VALUE_INPUT, EMU_PARAM_MEMREF_INPUT, EMU_PARAM_MEMREF_OUTPUT, 0)
 #define LOAD_TYPES EMU_PARAM_TYPES(EMU_PARAM_MEMREF_INPUT, EMU_PARAM_VALUE_OUTPUT, 0, 0)
 
 static const struct {
@@ -24,11 +25,20 @@ static const struct {
 	 EMU_PARAM_TYPES(EMU_PARAM_VALUE_INPUT, EMU_PARAM_MEMREF_INPUT, EMU_PARAM_MEMREF_OUTPUT,
 			 EMU_PARAM_VALUE_OUTPUT),
 	 3},
+	{LEAKBOARD_CMD_TRAIN_BEGIN,
+	 EMU_PARAM_TYPES(EMU_PARAM_VALUE_INPUT, EMU_PARAM_VALUE_INPUT, EMU_PARAM_VALUE_OUTPUT, 0), 5},
+	{LEAKBOARD_CMD_TRAIN_FORWARD, CROSS_TYPES, 5},
+	{LEAKBOARD_CMD_TRAIN_BACKWARD, CROSS_TYPES, 5},
+	{LEAKBOARD_CMD_TRAIN_ANSWER, CROSS_TYPES, 5},
+	{LEAKBOARD_CMD_TRAIN_STEP, EMU_PARAM_TYPES(EMU_PARAM_VALUE_INPUT, 0, 0, 0), 5},
+	{LEAKBOARD_CMD_TRAIN_END, 0, 5},
+	{LEAKBOARD_CMD_EXPORT_BEGIN, EMU_PARAM_TYPES(EMU_PARAM_MEMREF_OUTPUT, 0, 0, 0), 5},
+	{LEAKBOARD_CMD_EXPORT_CHUNK, EMU_PARAM_TYPES(EMU_PARAM_MEMREF_OUTPUT, 0, 0, 0), 5},
 };
 
 void break_types(struct client *client)
 {
-	static const uint32_t unknown[] = {9, 10, 99, 1u << 16, UINT32_MAX};
+	static const uint32_t unknown[] = {17, 18, 99, 1u << 16, UINT32_MAX};
 	const struct emu_param none[4] = {{0}};
 
 	for (size_t c = 0; c < sizeof(commands) / sizeof(commands[0]); c++)
