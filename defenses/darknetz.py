@@ -1,6 +1,7 @@
 """DarkneTZ: a range of layers, mostly the last ones, in the secure world."""
 
-from suite import Defense, Deployment, OutputPolicy, Victim, defense, split
+from suite import Defense, Deployment, OnDeviceTraining, OutputPolicy, Victim, defense, split
+from suite.graph.dropouts import dropouts_of
 
 
 @defense(
@@ -20,12 +21,17 @@ class DarkneTZ(Defense):
     goes with it (one that cannot be folded is a layer of its own), as does everything up to the next such layer.
     ``output="probs"`` lets the probabilities out instead of the top-1 class, which tells the effect of hiding layers
     from that of hiding confidences.
+
+    ``finetune=true`` lets the device train the model further, the hidden layers inside the TEE: then whoever owns the
+    normal world can have training steps run, and sees the gradients of the public layers. Dropouts are those of the
+    victim.
     """
 
     k: int | None = None
     start: int | None = None
     end: int | None = None
     output: str = "top1"
+    finetune: bool | None = None
 
     def deploy(self, victim: Victim) -> Deployment:
         """Cut before the first hidden layer with parameters, and before the one that follows the last.
@@ -39,7 +45,10 @@ class DarkneTZ(Defense):
         begin = nodes.index(layers[first - 1])
         end = nodes.index(layers[last]) if last < len(layers) else len(nodes)
         hidden = {node.name for node in nodes[begin:end]}
-        return Deployment(split(victim.graph, in_tee=hidden), OutputPolicy.parse(self.output))
+        training = None
+        if self.finetune:
+            training = OnDeviceTraining(dropouts_of(victim.module, victim.input_shape, victim.graph))
+        return Deployment(split(victim.graph, in_tee=hidden), OutputPolicy.parse(self.output), training=training)
 
     def _range(self, architecture: str, n: int) -> tuple[int, int]:
         """Numbers of the first and the last hidden layer, from 1."""

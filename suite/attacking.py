@@ -29,6 +29,9 @@ from suite.spec import PluginSpec
 from suite.store import Key, Store
 from suite.view import AdversaryView, Shown
 
+LIVE = frozenset({View.QUERY, View.GRADIENTS})
+"""What an attack gathers from the board itself, in a session of its own."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -74,6 +77,7 @@ def show(store: Store, laid: Laid, evaluation: Evaluation, job: TrainJob, attack
         outputs=evaluation.candidates,
         shows=frozenset(View(name) for name in laid.about["shows"]),
         public=tuple(segment.graph for segment in parse_file(laid.files.public).as_segments()),
+        public_file=laid.files.public.read_bytes(),
         boundary=evaluation.boundary,
         auxiliary=material.auxiliary,
         shadows=observe_shadows(store, shadow_jobs(attack, job), policy),
@@ -96,7 +100,7 @@ def run_attack(
             "evaluation": evaluation.key.digest,
             "attack": attack.text,
             "shadows": [shadow.key().digest for shadow in shadow_jobs(attack, job)],
-            "code": code_hash(type(plugin).__module__, "suite.attacking", roots=("suite", "attacks")),
+            "code": code_hash(type(plugin).__module__, "suite.attacking", roots=("suite", "attacks", "device")),
             "versions": versions(),
         },
     )
@@ -106,7 +110,7 @@ def run_attack(
         began = time.perf_counter()
         shown = show(store, laid, evaluation, job, attack)
         with contextlib.ExitStack() as stack:
-            live = View.QUERY in plugin.needs
+            live = bool(LIVE & plugin.needs)
             session = stack.enter_context(board.open(laid.files)) if live else None
             observation = plugin.observe(AdversaryView(shown, plugin.needs, session))
         guess = check_guess(plugin.infer(observation), len(shown.candidates), attack)
@@ -151,7 +155,7 @@ def calibrate(
     Raises:
         PluginError: the attack needs what shadows do not show, so it must set ``Guess.threshold`` itself.
     """
-    beyond: list[str] = sorted(plugin.needs & {View.BOUNDARY, View.WEIGHTS, View.QUERY})
+    beyond: list[str] = sorted(plugin.needs & {View.BOUNDARY, View.GRADIENTS, View.WEIGHTS, View.QUERY})
     if type(plugin).observe is not Attack.observe:
         beyond.append("what its own observe() gathers")
     if beyond:

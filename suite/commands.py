@@ -23,7 +23,7 @@ from victims.data import NAMES, availability, load
 from victims.data.catalogue import INPUT_SHAPES, entry
 
 
-def _discover(loose: list[Path]) -> set[str]:
+def load_plugins(loose: list[Path]) -> set[str]:
     """Load all plugins; the names that the loose files brought."""
     discover()
     before = {plugin.name for kind in Kind for plugin in REGISTRY.all(kind)}
@@ -49,7 +49,7 @@ def leaderboard(options: Namespace) -> int:
 
 def list_plugins(options: Namespace) -> int:
     """Print what can be combined."""
-    _discover(options.plugin)
+    load_plugins(options.plugin)
     for kind in Kind:
         print(f"{kind.plural}:")
         for plugin in REGISTRY.all(kind):
@@ -78,8 +78,9 @@ def plan(options: Namespace) -> int:
         print(f"{specs[0].name} {place}\n\n{cut_table(cuts(specs[0], victim), limit)}")
         return 0
     for spec in specs:
-        found = refuse_too_large(spec, victim, limit)
-        print(f"{spec.text} {place}\n\n{found.table()}", end="\n\n")
+        found, training = refuse_too_large(spec, victim, limit)
+        beside = f"\ntraining takes {training:,} bytes beside this" if training else ""
+        print(f"{spec.text} {place}\n\n{found.table()}{beside}", end="\n\n")
     return 0
 
 
@@ -89,7 +90,7 @@ def task_of(options: Namespace) -> tuple[tuple[int, int, int], int]:
     Raises:
         ValueError, DataError: no such shape, no such data set.
     """
-    _discover(options.plugin)
+    load_plugins(options.plugin)
     shape = INPUT_SHAPES[entry(options.dataset).name] if options.input is None else _input_shape(options.input)
     return shape, entry(options.dataset).n_classes if options.classes is None else options.classes
 
@@ -108,7 +109,7 @@ def _input_shape(text: str) -> tuple[int, int, int]:
 
 def check(options: Namespace) -> int:
     """Run the conformance kit; 1 when a rule is broken."""
-    loose = _discover(options.plugin)
+    loose = load_plugins(options.plugin)
     wanted = set(options.names) or loose
     known = {plugin.name for kind in Kind for plugin in REGISTRY.all(kind)}
     if unknown := wanted - known:

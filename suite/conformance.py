@@ -20,8 +20,11 @@ import torch
 
 from device.board import DeploymentFiles
 from device.emulated import EmulatedBoard
+from device.owner import OwnerKey
+from device.training import TrainOptions
 from suite.attacking import check_guess
 from suite.deploying import deploy, untrained_victim
+from suite.finetuning import pack_hidden
 from suite.gates import MAX_REL_ERROR
 from suite.graph.export import export_graph
 from suite.graph.format import pack_public, pack_sealed, pack_slices
@@ -48,6 +51,7 @@ from suite.model import (
 from suite.policy import OutputPolicy, Outputs
 from suite.provenance import hash_arrays
 from suite.registry import Kind
+from suite.seen_training import SeenStep
 from suite.spec import PluginSpec
 from suite.view import AdversaryView, Shown
 from victims.inference import predict
@@ -102,7 +106,15 @@ def _fingerprint(victim: Victim) -> str:
 
 def _packed(deployment: Deployment) -> tuple[bytes, bytes | None]:
     parts = (deployment.segments, deployment.policy, bytes(16))
-    return pack_public(*parts), pack_sealed(*parts) if deployment.hidden else None
+    public = pack_public(*parts)
+    if not deployment.hidden:
+        return public, None
+    return public, pack_hidden(deployment, bytes(16), _owner().public) if deployment.training else pack_sealed(*parts)
+
+
+@functools.cache
+def _owner() -> OwnerKey:
+    return OwnerKey.generate()
 
 
 def _learn(spec: PluginSpec, victim: Victim, scratch: Path | None = None, stop_after: int = 0) -> Learned | None:
@@ -187,14 +199,21 @@ def board_equals_pytorch(spec: PluginSpec) -> None:
 
 
 def hides_what_it_hides(spec: PluginSpec) -> None:
-    """No hidden parameter can be reached from an attacker's view or found in the public file."""
+    """No hidden parameter can be reached from an attacker's view, training steps included, or from the public file."""
     deployment = deployed(spec)
     with _on_board(deployment) as (files, session):
         view = AdversaryView(_shown(deployment, files, session), frozenset(View), session)
+        steps = _training_steps(view) if View.GRADIENTS in deployment.shows else []
         try:
-            assert_hidden(view, deployment, files)
+            assert_hidden(view, deployment, files, *steps)
         except LeakError as error:
             raise ConformanceError(f"defense {spec.text} ({spec.plugin.where}): {error}") from error
+
+
+def _training_steps(view: AdversaryView) -> list[SeenStep]:
+    """A step that changes the weights, and then one on each image by itself."""
+    data = _random_images(seed=5, n=8)
+    return [view.train(TrainOptions(0.01)).step(data.images, data.labels, update=True), *view.gradients(data)]
 
 
 @contextlib.contextmanager
@@ -225,6 +244,7 @@ def _shown(deployment: Deployment, files: DeploymentFiles, session: Any) -> Show
         outputs=answer.outputs,
         shows=deployment.shows,
         public=tuple(segment.graph for segment in parse(files.public.read_bytes()).as_segments()),
+        public_file=files.public.read_bytes(),
         boundary=answer.boundary,
         auxiliary=_random_images(seed=4, n=IMAGES),
         shadows=_sample_shadows(deployment.policy),
@@ -262,7 +282,7 @@ def _observations(spec: PluginSpec) -> Iterator[Observation]:
         return
     from suite.spec import parse as parse_specs
 
-    (half,) = parse_specs(Kind.DEFENSE, "darknetz[k=2,output=probs]")
+    (half,) = parse_specs(Kind.DEFENSE, "darknetz[k=2,output=probs,finetune=true]")
     deployment = deploy(half, sample_victim())
     with _on_board(deployment) as (files, session):
         yield plugin.observe(AdversaryView(_shown(deployment, files, session), plugin.needs, session))

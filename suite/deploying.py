@@ -10,11 +10,14 @@ from typing import Any
 import torch
 
 from device.board import DeploymentFiles
+from device.owner import OwnerKey
 from suite import learning
+from suite.finetuning import pack_hidden
 from suite.graph.format import pack_public, pack_sealed, pack_slices
 from suite.graph.ir import GraphError
 from suite.graph.macs import graph_macs, int8_macs
 from suite.graph.planner import DoesNotFit, MemoryPlan, plan_memory, plan_tee
+from suite.graph.train_plan import training_bytes
 from suite.model import Defense, Deployment, Learned, LearnedDefense, Victim
 from suite.models import TrainJob
 from suite.owning import trained_victim, untrained_victim
@@ -23,7 +26,14 @@ from suite.registry import REGISTRY, Kind, PluginError
 from suite.spec import PluginSpec
 from suite.store import Key, Store
 
-GRAPH_CODE = ("suite.graph.export", "suite.graph.format", "suite.graph.planner", "suite.graph.macs", "suite.deploying")
+GRAPH_CODE = (
+    "suite.graph.export",
+    "suite.graph.format",
+    "suite.graph.planner",
+    "suite.graph.train_plan",
+    "suite.graph.macs",
+    "suite.deploying",
+)
 _ROOTS = ("suite", "defenses")
 
 
@@ -72,7 +82,8 @@ def survey(
 ) -> dict[str, Any]:
     """What a deployment would need and show, found out before anything is trained.
 
-    Returns ``planned_bytes``, ``table`` (per layer), ``shows`` and ``policy``.
+    Returns ``planned_bytes``, ``training_bytes`` (what training takes beside them), ``table`` (per layer), ``shows``
+    and ``policy``.
 
     Raises:
         PluginError: the defense cannot be put on this victim (a k beyond the model, for example).
@@ -99,13 +110,15 @@ def survey(
     return content
 
 
-def refuse_too_large(spec: PluginSpec, victim: Victim, limit_bytes: int) -> MemoryPlan:
-    """The memory plan of a defense on a victim.
+def refuse_too_large(spec: PluginSpec, victim: Victim, limit_bytes: int) -> tuple[MemoryPlan, int]:
+    """The memory plan of a defense on a victim, and the bytes that training takes beside it where the device may train.
 
     Raises:
-        DoesNotFit: it needs more than the limit; carries the per-layer table.
+        DoesNotFit: answering queries needs more than the limit; carries the per-layer table.
     """
-    return plan_tee(deploy(spec, victim).segments, limit_bytes)
+    deployment = deploy(spec, victim)
+    plan = plan_tee(deployment.segments, limit_bytes)
+    return plan, training_bytes(deployment.segments) if deployment.training else 0
 
 
 def deployed(store: Store, spec: PluginSpec, job: TrainJob) -> Deployment:
@@ -129,7 +142,11 @@ def lay(store: Store, spec: PluginSpec, job: TrainJob) -> Laid:
         deployment = deployed(store, spec, job)
         model_id = bytes.fromhex(key.digest)[:16]
         (folder / "public.lbm").write_bytes(pack_public(deployment.segments, deployment.policy, model_id))
-        if deployment.hidden:
+        if deployment.hidden and deployment.training:
+            owner = OwnerKey.generate()
+            (folder / "owner.pem").write_bytes(owner.to_pem())
+            (folder / "sealed.lbm").write_bytes(pack_hidden(deployment, model_id, owner.public))
+        elif deployment.hidden:
             (folder / "sealed.lbm").write_bytes(pack_sealed(deployment.segments, deployment.policy, model_id))
         if slices := pack_slices(deployment.segments):
             (folder / "slices.bin").write_bytes(b"".join(slices))
@@ -154,6 +171,7 @@ def _about(deployment: Deployment, plan: MemoryPlan) -> dict[str, Any]:
         "policy": str(deployment.policy),
         "shows": sorted(deployment.shows),
         "planned_bytes": plan.peak_bytes,
+        "training_bytes": training_bytes(deployment.segments) if deployment.training else 0,
         "tee_flops_frac": hidden / (hidden + public) if hidden else 0.0,
         "ree_macs": public,
         "tee_macs": hidden,

@@ -46,8 +46,8 @@ class LeakError(AssertionError):
     """Something hidden is in the attacker's hands; says what, and where it was found."""
 
 
-def assert_hidden(view: AdversaryView, deployment: Deployment, files: DeploymentFiles) -> None:
-    """Look for the hidden parameters in all that ``view`` reaches and in the public file.
+def assert_hidden(view: AdversaryView, deployment: Deployment, files: DeploymentFiles, *shown: object) -> None:
+    """Look for the hidden parameters in all that ``view`` reaches, what else it has ``shown``, and the public file.
 
     Followed are all references but those into modules, classes and the globals of functions, with NumPy's ``base``,
     torch storages, closures and weak references; not what the board's own process holds. Parameters count as found in
@@ -58,7 +58,7 @@ def assert_hidden(view: AdversaryView, deployment: Deployment, files: Deployment
         LeakError: a hidden parameter, the sealed file or its name, the victim, or the truth about it can be had.
     """
     needles = Needles(deployment.hidden)
-    for what, where in _reachable(view):
+    for what, where in (found for root in (view, *shown) for found in _reachable(root)):
         _check_object(what, where, files)
         for words in _numbers_in(what):
             if found := needles.find(words):

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from suite.graph.ir import Graph, GraphError
 from suite.graph.partition import Segment, World
+from suite.graph.training import check_trainable, is_trainable, place_dropouts
 from suite.policy import OutputPolicy, Outputs, PolicyKind
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class View(StrEnum):
     QUERY = "query"  # queries of the attacker's own choosing, adaptively
     WEIGHTS = "weights"  # graph and parameters of the public part
     BOUNDARY = "boundary"  # every tensor that crosses between the worlds
+    GRADIENTS = "gradients"  # training steps on the device: what crosses in them, and the public layers' gradients
     AUXILIARY = "auxiliary"  # a data set disjoint from what is scored, and shadow models trained on it
 
 
@@ -72,23 +74,35 @@ class Victim:
 
 
 @dataclass(frozen=True, slots=True)
+class OnDeviceTraining:
+    """That the owner of a deployment lets the device train it further, the hidden part inside the TEE.
+
+    ``dropouts``: probability of becoming 0 by tensor of the deployment, while training (``suite.graph.dropouts``).
+    """
+
+    dropouts: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Deployment:
     """How a model is laid out over the two worlds, and what its answer reveals.
 
     Everything an attacker can see follows from this object and from nothing else. ``segments`` run in order, each in
     one world; the last one makes the [n_classes] probabilities, to which ``policy`` is applied. ``public_answer``
     names a tensor (n_classes,), logits or probabilities, that the public part hands out without any help of the TEE,
-    if it has one: what somebody gets who uses the model without being allowed to.
+    if it has one: what somebody gets who uses the model without being allowed to. ``training``: None where the device
+    answers queries and no more.
 
     Raises:
         GraphError: there is no segment or there are too many, the last one does not end in one (n_classes,) tensor, the
             policy lets out more classes than there are, or would be enforced by the normal world (which hides nothing:
-            whoever owns that world reads the probabilities).
+            whoever owns that world reads the probabilities); or it is to be trained and boards cannot do that.
     """
 
     segments: tuple[Segment, ...]
     policy: OutputPolicy
     public_answer: str | None = None
+    training: OnDeviceTraining | None = None
 
     def __post_init__(self) -> None:
         if not self.segments:
@@ -111,6 +125,10 @@ class Deployment:
             raise GraphError(f"output policy {self.policy} of a model with {self.n_classes} classes: use a smaller k")
         if self.public_answer is not None:
             self._check_public_answer(self.public_answer)
+        if self.training is not None:
+            check_trainable(self.segments)
+            for world in World:
+                place_dropouts(self.segments, world, self.training.dropouts)
 
     def _check_public_answer(self, name: str) -> None:
         made = set(self.segments[0].graph.inputs)
@@ -149,12 +167,19 @@ class Deployment:
 
     @property
     def shows(self) -> frozenset[View]:
-        """What an attacker on the normal world's side sees of this deployment."""
+        """What an attacker on the normal world's side sees of this deployment.
+
+        Gradients are seen where the device may train and the normal world has layers to train; and of a model that
+        lies open as a whole, which needs nobody's leave to be trained.
+        """
         seen = {View.OUTPUT, View.QUERY, View.AUXILIARY}
-        if any(node.has_parameters for graph in self.public for node in graph.nodes):
+        has_public_layers = any(node.has_parameters for graph in self.public for node in graph.nodes)
+        if has_public_layers:
             seen.add(View.WEIGHTS)
         if self.public and self.hidden:
             seen.add(View.BOUNDARY)
+        if has_public_layers and (self.training is not None or (not self.hidden and is_trainable(self.segments))):
+            seen.add(View.GRADIENTS)
         return frozenset(seen)
 
 

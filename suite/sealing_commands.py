@@ -1,17 +1,17 @@
-"""What ``leakboard seal`` and ``leakboard board key`` do. Each takes the parsed options and returns the exit status."""
+"""``leakboard seal``, ``unseal`` and ``board key``: each takes the parsed options, returns the exit status."""
 
 from __future__ import annotations
 
 import argparse
-import os
-import tempfile
 from argparse import Namespace
 from pathlib import Path
 
 from device.board import BoardError
+from device.owner import OwnerKey
 from device.sealing import key_from_pem, key_to_pem, seal
 from device.slice_sealing import seal_slices, slice_count, split_slices
 from suite.boards import BOARDS, SSH_FORM, make_board
+from suite.files import read_file, write_file
 from suite.progress import to_stderr
 
 
@@ -31,6 +31,17 @@ def add_seal(subs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
 
 
+def add_unseal(subs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``leakboard unseal``."""
+    text = "open what a device has tuned and sealed to its owner"
+    sub = subs.add_parser("unseal", help=text, description=text)
+    sub.set_defaults(run=unseal_file)
+    sub.add_argument("sealed", type=Path, metavar="SEALED.lbm", help="as leakboard finetune keeps it")
+    sub.add_argument("--owner-key", type=Path, required=True, metavar="PEM", help="the owner's private key")
+    sub.add_argument("--device-key", type=Path, required=True, metavar="KEYFILE", help="of the device that tuned it")
+    sub.add_argument("-o", "--output", type=Path, required=True, metavar="MODEL.lbm")
+
+
 def add_key(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add ``leakboard board key``."""
     text = "write the public key to which models for a board are sealed"
@@ -42,7 +53,7 @@ def add_key(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def seal_file(options: Namespace) -> int:
     """Seal a file."""
-    model, pem = _read(options.model), _read(options.device_key)
+    model, pem = read_file(options.model), read_file(options.device_key)
     try:
         key = key_from_pem(pem)
     except BoardError as error:
@@ -53,16 +64,38 @@ def seal_file(options: Namespace) -> int:
     except BoardError as error:
         raise BoardError(f"{options.model}: {error}") from error
     if slices:
-        _write(options.output.with_name(f"{options.output.name}.slices"), slices)
-    _write(options.output, sealed)
+        write_file(options.output.with_name(f"{options.output.name}.slices"), slices)
+    write_file(options.output, sealed)
     print(f"sealed {options.model} ({len(model)} bytes) to the device of {options.device_key}: {options.output}")
+    return 0
+
+
+def unseal_file(options: Namespace) -> int:
+    """Open a tuned file."""
+    sealed, device = read_file(options.sealed), read_file(options.device_key)
+    try:
+        owner = OwnerKey.from_pem(read_file(options.owner_key))
+    except BoardError as error:
+        raise BoardError(f"{options.owner_key}: {error}") from error
+    try:
+        key = key_from_pem(device)
+    except BoardError as error:
+        raise BoardError(f"{options.device_key}: {error}; leakboard board key writes one") from error
+    try:
+        model = owner.unseal(sealed, key)
+    except BoardError as error:
+        raise BoardError(f"{options.sealed}: {error}") from error
+    write_file(options.output, model, mode=0o600)
+    print(
+        f"opened {options.sealed}, tuned by the device of {options.device_key}: {options.output} ({len(model)} bytes)"
+    )
     return 0
 
 
 def _with_slices(model: bytes, file: Path | None) -> tuple[bytes, bytes]:
     """The model with a key for its slices, and these sealed; the model as it is when it has none."""
     if file is not None:
-        return seal_slices(model, split_slices(model, _read(file)))
+        return seal_slices(model, split_slices(model, read_file(file)))
     if n := slice_count(model):
         raise BoardError(f"it leaves out {n} slices that are streamed to the device: name their file with --slices")
     return model, b""
@@ -72,33 +105,10 @@ def write_key(options: Namespace) -> int:
     """Ask a board for its key."""
     board = make_board(options.board)
     try:
-        _write(options.output, key_to_pem(board.device_key()))
+        write_file(options.output, key_to_pem(board.device_key()))
     finally:
         board.close()
     print(f"device key of {options.board}: {options.output}")
     if options.board == "emulated":
         to_stderr("note: every session of the emulated board is a device of its own: this key's is gone already")
     return 0
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise BoardError(f"cannot read {path}: {error.strerror}") from error
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Beside its place first, then into it: nobody finds half a file."""
-    try:
-        fd, aside = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-        try:
-            with os.fdopen(fd, "wb") as file:
-                file.write(data)
-            Path(aside).chmod(0o644)
-            os.replace(aside, path)
-        except BaseException:
-            Path(aside).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise BoardError(f"cannot write {path}: {error.strerror}") from error

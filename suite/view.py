@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from device.board import Session
+from device.training import TrainOptions
 from suite.graph.ir import Graph
 from suite.model import LabelledImages, Observation, ShadowObservation, View
 from suite.policy import OutputPolicy, Outputs
+from suite.seen_training import SeenStep, SeenTraining
 
 
 class ViewError(PermissionError):
@@ -20,7 +22,10 @@ class ViewError(PermissionError):
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """Everything that lies on the attacker's side of one deployment, before the attack's declaration narrows it."""
+    """Everything that lies on the attacker's side of one deployment, before the attack's declaration narrows it.
+
+    ``public``: the graphs of ``public_file``, the normal world's model file as it is.
+    """
 
     architecture: str
     input_shape: tuple[int, int, int]
@@ -30,6 +35,7 @@ class Shown:
     outputs: Outputs
     shows: frozenset[View]
     public: tuple[Graph, ...]
+    public_file: bytes
     boundary: Mapping[str, NDArray[np.float32]]
     auxiliary: LabelledImages
     shadows: tuple[ShadowObservation, ...]
@@ -123,3 +129,37 @@ class AdversaryView:
         if self._session is None:
             raise ViewError("the session is over: query inside observe()")
         return self._session.infer(images).outputs
+
+    def train(self, options: TrainOptions) -> SeenTraining:
+        """Begin to train the deployment on the board, on whatever the attacker likes.
+
+        It ends with the session, or where the next one begins.
+
+        Who owns the normal world of a device that may train can do so: that world supplies images and labels and runs
+        the public layers, and the TA takes part in every step that it is asked for. It chooses learning rate, momentum
+        and dropouts of its own layers (``options.dropouts``); those of hidden layers are the owner's, sealed in the
+        model. What steps that update change, later queries of the same attack answer with; no other attack meets it.
+
+        Raises:
+            ViewError: gradients are not shown or not declared, or the session is over.
+            BoardError: the secure world cannot hold what training takes.
+        """
+        self._allow(View.GRADIENTS)
+        if self._session is None:
+            raise ViewError("the session is over: train inside observe()")
+        return SeenTraining(self._session.train(options), self._shown.public_file)
+
+    def gradients(self, data: LabelledImages | None = None) -> Iterator[SeenStep]:
+        """What a training step on each image by itself shows, in order, with no weight changed; streamed.
+
+        Of the candidates, with their true labels, unless ``data`` are given. Each is a step that the board ran, asked
+        for by the attacker: it says what training on that image looks like to the normal world, and nothing about
+        whether the image was trained on, which is for the attack to guess. The owner's own training steps are not
+        shown: whoever was in the normal world then has seen the images themselves, and has nothing left to infer.
+
+        Raises:
+            ViewError: gradients are not shown or not declared, or the session is over.
+        """
+        training = self.train(TrainOptions(learning_rate=0.0))
+        chosen = self.candidates if data is None else data
+        return (training.step(chosen.images[i : i + 1], chosen.labels[i : i + 1]) for i in range(len(chosen)))

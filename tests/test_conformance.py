@@ -22,7 +22,10 @@ from suite.registry import REGISTRY, Kind, discover
 from suite.spec import default_specs, parse
 
 discover()
-CASES = [(check, spec) for kind in Kind for spec in default_specs(kind) for check in kit.CHECKS[kind]]
+FINETUNED = ("darknetz[k=2,finetune=true]", "darknetz[start=3,end=4,output=probs,finetune=true]")
+SPECS = [spec for kind in Kind for spec in default_specs(kind)]
+SPECS += [spec for text in FINETUNED for spec in parse(Kind.DEFENSE, text)]
+CASES = [(check, spec) for spec in SPECS for check in kit.CHECKS[spec.kind]]
 
 
 @pytest.mark.parametrize(("check", "spec"), CASES, ids=[f"{spec.slug}-{check.__name__}" for check, spec in CASES])

@@ -77,7 +77,7 @@ def test_the_bounds_hide_all_and_nothing(architecture):
     assert black.shows == {View.OUTPUT, View.QUERY, View.AUXILIARY}
     _, white = deployed("vanilla", architecture)
     assert white.hidden == ()
-    assert white.shows == {View.OUTPUT, View.QUERY, View.AUXILIARY, View.WEIGHTS}
+    assert white.shows == {View.OUTPUT, View.QUERY, View.AUXILIARY, View.WEIGHTS, View.GRADIENTS}
     assert sorted(names(white.public)) == sorted(node.name for node in victim.graph.nodes)
     assert white.policy.kind is PolicyKind.PROBS
 

@@ -51,7 +51,7 @@ def refused(text, message, kind=Kind.DEFENSE):
 
 def test_parameters_are_completed_in_declaration_order():
     spec = one("darknetz[output=probs, k = 2 ]")
-    assert spec.params == (("k", 2), ("start", None), ("end", None), ("output", "probs"))
+    assert spec.params == (("k", 2), ("start", None), ("end", None), ("output", "probs"), ("finetune", None))
     assert spec.text == "darknetz[k=2,output=probs]"
     assert spec.slug == "darknetz_k2_probs"
     assert spec.asked

@@ -10,8 +10,11 @@ import torch
 
 from device.board import DeploymentFiles
 from device.emulated import EmulatedBoard
+from device.owner import OwnerKey
+from device.training import TrainOptions
 from suite import Defense, Deployment, LabelledImages, OutputPolicy, ShadowObservation, View, defense, split
 from suite.deploying import deploy, untrained_victim
+from suite.finetuning import pack_hidden
 from suite.graph import packing
 from suite.graph.format import pack_public, pack_sealed
 from suite.graph.parse import parse_file
@@ -35,7 +38,11 @@ def files_of(deployment, folder):
     files = DeploymentFiles(folder / "public.lbm", folder / "sealed.lbm" if deployment.hidden else None)
     files.public.write_bytes(pack_public(deployment.segments, deployment.policy, bytes(16)))
     if files.sealed:
-        files.sealed.write_bytes(pack_sealed(deployment.segments, deployment.policy, bytes(16)))
+        if deployment.training:
+            sealed = pack_hidden(deployment, bytes(16), OwnerKey.generate().public)
+        else:
+            sealed = pack_sealed(deployment.segments, deployment.policy, bytes(16))
+        files.sealed.write_bytes(sealed)
     return files
 
 
@@ -46,6 +53,7 @@ def shown(deployment, files, **changed):
     fields = {
         "architecture": "vgg7", "input_shape": SHAPE, "n_classes": CLASSES, "policy": deployment.policy,
         "candidates": candidates, "outputs": outputs, "shows": deployment.shows,
+        "public_file": files.public.read_bytes(),
         "boundary": {"step1.in0": np.ones((20, 4))}, "auxiliary": images(30, 1), "shadows": (shadow, shadow), **changed,
     }  # fmt: skip
     if "public" not in fields:
@@ -73,10 +81,14 @@ ASKING = {
     View.BOUNDARY: lambda view: view.boundary,
     View.AUXILIARY: lambda view: (view.auxiliary, view.shadows),
     View.QUERY: lambda view: view.query(images(2).images),
+    View.GRADIENTS: lambda view: (view.train(TrainOptions(0.1)), view.gradients()),
 }
 
 
 class Recorder:
+    def train(self, options):
+        return self
+
     def infer(self, batch):
         self.batch = batch
         return self
@@ -87,7 +99,7 @@ class Recorder:
 @pytest.mark.parametrize("declared", list(View))
 @pytest.mark.parametrize("asked", list(View))
 def test_only_what_was_declared_can_be_asked(victim, tmp_path, asked, declared):
-    deployment, files = deployed("darknetz[k=2]", victim, tmp_path)
+    deployment, files = deployed("darknetz[k=2,finetune=true]", victim, tmp_path)
     assert deployment.shows == set(View)
     view = AdversaryView(shown(deployment, files), frozenset({declared}), Recorder())
     if asked is declared:
@@ -99,7 +111,13 @@ def test_only_what_was_declared_can_be_asked(victim, tmp_path, asked, declared):
 
 @pytest.mark.parametrize(
     ("text", "hidden"),
-    [("vanilla", {View.BOUNDARY}), ("full_tee[output=probs]", {View.BOUNDARY, View.WEIGHTS}), ("darknetz[k=1]", set())],
+    [
+        ("vanilla", {View.BOUNDARY}),
+        ("full_tee[output=probs]", {View.BOUNDARY, View.GRADIENTS, View.WEIGHTS}),
+        ("darknetz[k=1]", {View.GRADIENTS}),
+        ("darknetz[k=1,finetune=true]", set()),
+        ("darknetz[k=8,finetune=true]", {View.BOUNDARY, View.GRADIENTS, View.WEIGHTS}),
+    ],
 )
 def test_what_the_deployment_does_not_show_cannot_be_asked(victim, tmp_path, text, hidden):
     deployment, files = deployed(text, victim, tmp_path)
@@ -320,7 +338,7 @@ def test_the_victim_the_deployment_and_the_sealed_file_are_found(victim, tmp_pat
 def test_a_public_file_that_holds_what_is_hidden_is_found(victim, tmp_path):
     deployment, files = deployed("darknetz[k=2]", victim, tmp_path)
     files.public.write_bytes(files.public.read_bytes() + files.sealed.read_bytes()[1:])
-    view = AdversaryView(shown(deployment, files, public=()), frozenset(View))
+    view = AdversaryView(shown(deployment, files, public=(), public_file=b""), frozenset(View))
     with pytest.raises(LeakError, match="can be read from the public file public.lbm"):
         assert_hidden(view, deployment, files)
 

@@ -22,7 +22,7 @@ struct deployment {
 	size_t image_bytes, output_bytes, boundary_bytes;
 	uint32_t policy, n_crossings;
 	uint64_t unseal_ns, unseal_cpu_ns; /* of the TA, for the sealed model, on either clock */
-	struct training *training; /* NULL: none */
+	struct training *training;         /* NULL: none */
 };
 
 /* Room for a public and a sealed file and for slices; a deployment that was loaded before is dropped. */
