@@ -14,8 +14,9 @@ from defenses.mirror.choosing import Budget, Costed, affordable, best, costs, pa
 from defenses.mirror.proxy import Proxy
 from defenses.mirror.reading import Backbone, backbone_of
 from defenses.mirror.strategy import Strategy
-from defenses.mirror.training import Settings, train_mirror, with_weights
+from defenses.mirror.training import Settings, train_mirror
 from suite import Deployment, Effort, Learned, LearnedDefense, OutputPolicy, Victim, defense, split
+from suite.graph.trainable import with_weights
 from suite.model import OnProgress
 from suite.predicting import board_model
 from suite.provenance import hash_json
@@ -32,8 +33,9 @@ class MirrorNet(LearnedDefense):
 
     Interpretation of what it leaves open:
 
-    - The CPM reads maps at the ends of stages (where the size of the maps changes) and at one deeper place, averaged to
-      few pixels before they cross, all in one call at the end of a query. It adds corrections to the backbone's logits.
+    - The CPM reads maps at the ends of stages (where the size of the maps changes) and at one deeper place, brought to
+      few pixels before they cross (averaged, all or a quarter of them: this can cost more than the switch), all in one
+      call at the end of a query. It adds corrections to the backbone's logits.
     - The backbone begins as the victim. Behind the first map that the CPM reads it is trained on: its classifier to
       answer as well as it can, the layers before it to give the classifier nothing to answer from, and the CPM to say
       what the victim says. Before that map it keeps the victim's weights, which lie open.
@@ -46,8 +48,9 @@ class MirrorNet(LearnedDefense):
     as they are, not what an attacker with data and time can make of them.
 
     ``overhead_pct``: the budget of latency, percent of the unprotected model's on ``board`` (a name of
-    ``suite.predicting``); ``memory_kib``: of TEE memory; ``against``: weight of the loss that makes the backbone
-    unhelpful, 0 leaves it to itself.
+    ``suite.predicting``), of which ``reserve_pct`` percent stay unspent: the board model foretells with an error, and
+    the best strategy tends to be one that it takes for too cheap. ``memory_kib``: of TEE memory; ``against``: weight of
+    the loss that makes the backbone unhelpful, 0 leaves it to itself.
     """
 
     max_accuracy_loss_frac = 0.02
@@ -55,6 +58,7 @@ class MirrorNet(LearnedDefense):
 
     output: str = "top1"
     overhead_pct: float = 1.0
+    reserve_pct: float = 20.0
     memory_kib: int = 4096
     board: str = "qemu"
     against: float = 1.0
@@ -102,13 +106,15 @@ class MirrorNet(LearnedDefense):
         return Deployment(split(graph, in_tee=whole.hidden), OutputPolicy.parse(self.output), backbone.logits)
 
     def _affordable(self, victim: Victim) -> tuple[Backbone, list[Costed], bool]:
-        if not 0 < self.overhead_pct <= 1000 or self.memory_kib <= 0 or self.against < 0:
+        sound = 0 < self.overhead_pct <= 1000 and 0 <= self.reserve_pct < 100
+        if not sound or self.memory_kib <= 0 or self.against < 0:
             raise ValueError(
-                "mirrornet: overhead_pct is above 0 and at most 1000, memory_kib above 0, against not negative;"
-                f" got {self.overhead_pct:g}, {self.memory_kib} and {self.against:g}"
+                "mirrornet: overhead_pct is above 0 and at most 1000, reserve_pct from 0 and below 100, memory_kib"
+                f" above 0, against not negative; got {self.overhead_pct:g}, {self.reserve_pct:g},"
+                f" {self.memory_kib} and {self.against:g}"
             )
         backbone = backbone_of(victim.architecture, victim.graph)
-        budget = Budget(self.overhead_pct / 100, self.memory_kib << 10)
+        budget = Budget(self.overhead_pct / 100 * (1 - self.reserve_pct / 100), self.memory_kib << 10)
         choice, kept = affordable(costs(backbone, board_model(self.board)), budget)
         return backbone, choice, kept
 
@@ -116,4 +122,5 @@ class MirrorNet(LearnedDefense):
 def _strategy(learned: Learned) -> Strategy:
     told = cast(Mapping[str, object], learned.about["strategy"])
     taps = tuple(cast(list[str], told["taps"]))
-    return Strategy(taps, cast(int, told["width"]), cast(int, told["depth"]), cast(int, told["grid"]))
+    width, depth, grid, sampled = (cast(int, told[name]) for name in ("width", "depth", "grid", "sampled"))
+    return Strategy(taps, width, depth, grid, bool(sampled))

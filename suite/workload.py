@@ -7,6 +7,7 @@ channels, spends most of its time beside those. The blocking is that of ``conv2d
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -93,7 +94,9 @@ def work(graph: Graph, node: Node) -> Mapping[str, float]:
     n = math.prod(graph.shapes[node.output])
     match node.op:
         case Op.CONV2D:
-            return _depthwise(graph, node) if is_depthwise(graph, node) else _conv2d(graph, node)
+            if is_depthwise(graph, node):
+                return _depthwise(graph, node)
+            return _conv2d(*axes(graph, node), node.attrs["groups"], *node.weights["weight"].shape[:2])
         case Op.LINEAR:
             return _linear(*node.weights["weight"].shape)
         case Op.MAX_POOL2D:
@@ -109,10 +112,8 @@ def work(graph: Graph, node: Node) -> Mapping[str, float]:
     return {f"{node.op}.outputs": n}
 
 
-def _conv2d(graph: Graph, node: Node) -> Mapping[str, float]:
-    rows, columns = axes(graph, node)
-    groups = node.attrs["groups"]
-    out_channels, group_in, *_ = node.weights["weight"].shape
+@functools.lru_cache(maxsize=1024)
+def _conv2d(rows: Axis, columns: Axis, groups: int, out_channels: int, group_in: int) -> Mapping[str, float]:
     blocks = -(-(out_channels // groups) // LANES)
     pixels = rows.out * columns.out
     width = -(-min(_CHUNK_PIXELS, pixels) // 4) * 4

@@ -38,6 +38,7 @@ class Costed:
             "width": self.strategy.width,
             "depth": self.strategy.depth,
             "grid": self.strategy.grid,
+            "sampled": self.strategy.sampled,
             "overhead_frac": self.overhead_frac,
             "memory_bytes": self.memory_bytes,
             "proxy_frac": self.proxy_frac,
@@ -77,12 +78,12 @@ def affordable(found: Sequence[Costed], budget: Budget) -> tuple[list[Costed], b
 def with_proxy(found: Sequence[Costed], proxy: Callable[[Strategy], float]) -> list[Costed]:
     """The most promising of ``found``, with a proxy of accuracy each.
 
-    Where a branch reads, and how finely, matters most: of every choice of taps and grid one strategy of middling cost
-    is tried, and all widths and depths of the ``FINALISTS`` best.
+    Where a branch reads, and how finely, matters most: of every choice of taps and reading one strategy of middling
+    cost is tried, and all widths and depths of the ``FINALISTS`` best.
     """
-    groups: dict[tuple[tuple[str, ...], int], list[Costed]] = {}
+    groups: dict[tuple[tuple[str, ...], int, bool], list[Costed]] = {}
     for one in sorted(found, key=lambda one: (one.overhead_frac, one.memory_bytes)):
-        groups.setdefault((one.strategy.taps, one.strategy.grid), []).append(one)
+        groups.setdefault((one.strategy.taps, one.strategy.grid, one.strategy.sampled), []).append(one)
     tried = {place: proxy(group[len(group) // 2].strategy) for place, group in groups.items()}
     finalists = sorted(groups, key=lambda place: -tried[place])[:FINALISTS]
     return [replace(one, proxy_frac=proxy(one.strategy)) for place in finalists for one in groups[place]]

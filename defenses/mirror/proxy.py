@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from defenses.mirror.branch import PREFIX, mirrored
+from defenses.mirror.branch import CORRECTION, mirrored, read_at
 from defenses.mirror.reading import Backbone
 from defenses.mirror.strategy import GRIDS, Strategy
-from defenses.mirror.training import maps_of, pooled_like
+from suite.graph.building import GraphBuilder
 from suite.graph.ir import subgraph
-from suite.graph.trainable import TrainableGraph
+from suite.graph.trainable import TrainableGraph, run_in_batches
 from suite.model import LabelledImages
 from victims.inference import one_thread
 
@@ -31,11 +33,15 @@ class Proxy:
 
     def __init__(self, backbone: Backbone, members: LabelledImages, seed: int) -> None:
         self.backbone, self.seed = backbone, seed
+        builder = GraphBuilder(backbone.graph, None)
+        readings = itertools.product(backbone.readable, GRIDS, (False, True))
+        crossing = [read_at(builder, *reading) for reading in readings]
+        wanted = tuple(dict.fromkeys((*crossing, backbone.logits)))
         with one_thread():
-            wanted = (*backbone.readable, backbone.logits)
-            self.maps = maps_of(backbone, wanted, members.images[:PROBE_MEMBERS], max(GRIDS))
-        self.held_out = torch.arange(len(self.maps[backbone.logits])) % HELD_OUT == 0
-        self.answers = self.maps[backbone.logits].argmax(1)
+            self.read = run_in_batches(builder.graph(wanted), members.images[:PROBE_MEMBERS])
+        answers = self.read[backbone.logits]
+        self.answers, self.n_classes = answers.argmax(1), answers.shape[1]
+        self.held_out = torch.arange(len(answers)) % HELD_OUT == 0
 
     def __call__(self, strategy: Strategy) -> float:
         """The proxy of ``strategy``, 0 to 1."""
@@ -45,18 +51,16 @@ class Proxy:
     def _features(self, strategy: Strategy) -> Tensor:
         whole = mirrored(self.backbone, strategy, self.seed)
         branch = whole.branch()
-        module = TrainableGraph(subgraph(branch, [n for n in branch.nodes if n.name != f"{PREFIX}correction"]), ())
-        read = {}
-        for tap, crossing in zip(strategy.taps, whole.crossing, strict=True):
-            pooled = pooled_like(self.maps[tap], whole.graph.shapes[crossing])
-            read[crossing] = pooled / pooled.pow(2).mean().sqrt().clamp(min=1e-6)
-        (made,) = module(read).values()
+        module = TrainableGraph(subgraph(branch, [n for n in branch.nodes if n.name != CORRECTION]), ())
+        read = {name: self.read[name] for name in whole.crossing}
+        (made,) = module(
+            {name: maps / maps.pow(2).mean().sqrt().clamp(min=1e-6) for name, maps in read.items()}
+        ).values()
         return torch.cat([made, torch.ones(len(made), 1)], 1)
 
     def _agreement(self, features: Tensor) -> float:
         fitted, tested = features[~self.held_out], features[self.held_out]
-        n_classes = self.maps[self.backbone.logits].shape[1]
-        wanted = F.one_hot(self.answers[~self.held_out], n_classes).float()
+        wanted = F.one_hot(self.answers[~self.held_out], self.n_classes).float()
         # Of the two equal forms of ridge regression the smaller system is solved.
         if len(fitted) < fitted.shape[1]:
             inner = fitted @ fitted.T

@@ -18,17 +18,21 @@ MOST_TAPS = 3
 class Strategy:
     """One companion branch (CPM).
 
-    ``taps``: tensors of the backbone that it reads, first to last; each is averaged to at most ``grid`` x ``grid`` in
-    the normal world before it crosses. ``width``: channels of the branch; ``depth``: 3x3 convolutions after each tap.
+    ``taps``: tensors of the backbone that it reads, first to last; each is brought to at most ``grid`` x ``grid`` in
+    the normal world before it crosses: averaged, or, with ``sampled``, averaged over a quarter of its pixels, which
+    costs that world less than half. ``width``: channels of the branch; ``depth``: 3x3 convolutions after each tap.
     """
 
     taps: tuple[str, ...]
     width: int
     depth: int
     grid: int
+    sampled: bool = False
 
     def __str__(self) -> str:
-        return f"{'+'.join(self.taps)} width {self.width} depth {self.depth} grid {self.grid}"
+        return f"{'+'.join(self.taps)} width {self.width} depth {self.depth} grid {self.grid}" + (
+            " sampled" if self.sampled else ""
+        )
 
 
 def strategies(backbone: Backbone) -> Iterator[Strategy]:
@@ -47,6 +51,8 @@ def strategies(backbone: Backbone) -> Iterator[Strategy]:
             grids = sorted({min(grid, largest) for grid in GRIDS})
             for width, depth, grid in itertools.product(WIDTHS, DEPTHS, grids):
                 yield Strategy(taps, width, depth, grid)
+                if grid < largest:
+                    yield Strategy(taps, width, depth, grid, sampled=True)
 
 
 def _size(backbone: Backbone, tensor: str) -> int:

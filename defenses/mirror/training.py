@@ -25,19 +25,17 @@ import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor
 
-from defenses.mirror.branch import PREFIX, Mirrored, mirrored
+from defenses.mirror.branch import CORRECTION, PREFIX, Mirrored, mirrored
 from defenses.mirror.reading import Backbone
 from defenses.mirror.strategy import Strategy
-from suite.graph.fold import without_dead_nodes
-from suite.graph.ir import Graph, Node, subgraph
-from suite.graph.trainable import TrainableGraph
+from suite.graph.ir import Graph, subgraph
+from suite.graph.trainable import EVAL_BATCH, TrainableGraph, run_in_batches, weights_of
 from suite.model import LabelledImages, LearningProgress, OnProgress
 from victims.checkpoint import read_checkpoint, write_checkpoint
 from victims.inference import one_thread
 
-BATCH, EVAL_BATCH = 32, 256
+BATCH = 32
 CHECKPOINT_EVERY_S = 20.0
-_CORRECTION = f"{PREFIX}correction"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,33 +52,6 @@ class Settings:
     branch_rate: float = 2e-3
     backbone_rate: float = 2e-4
     classifier_rate: float = 1e-2
-
-
-def maps_of(
-    backbone: Backbone, tensors: tuple[str, ...], images: NDArray[np.float32], grid: int | None = None
-) -> dict[str, Tensor]:
-    """What the untouched backbone makes of ``images`` [N, C, H, W]: float32 [N, ...] for each of ``tensors``.
-
-    With ``grid``, maps are averaged to at most ``grid`` x ``grid``.
-    """
-    graph = backbone.graph
-    module = TrainableGraph(without_dead_nodes(Graph(graph.inputs, tensors, graph.nodes, graph.shapes)), trained=())
-    parts: dict[str, list[Tensor]] = {tensor: [] for tensor in tensors}
-    with torch.no_grad():
-        for start in range(0, max(len(images), 1), EVAL_BATCH):
-            made = module({graph.inputs[0]: torch.tensor(images[start : start + EVAL_BATCH])})
-            for tensor in tensors:
-                value = made[tensor]
-                if grid is not None and value.dim() == 4:
-                    value = F.adaptive_avg_pool2d(value, (min(grid, value.shape[2]), min(grid, value.shape[3])))
-                parts[tensor].append(value)
-    return {tensor: torch.cat(values) for tensor, values in parts.items()}
-
-
-def pooled_like(maps: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """``maps`` [N, C, H, W] averaged to the size of ``shape`` (C, h, w)."""
-    _, height, width = shape
-    return F.adaptive_avg_pool2d(maps, (height, width))
 
 
 def train_mirror(
@@ -121,45 +92,24 @@ def train_mirror(
         return run.weights(), run.history
 
 
-def with_weights(graph: Graph, weights: Mapping[str, NDArray[Any]]) -> Graph:
-    """``graph`` with the arrays of :func:`train_mirror` in place.
-
-    Raises:
-        ValueError: an array is of no node, or of another shape.
-    """
-    left = dict(weights)
-
-    def one(node: Node) -> Node:
-        found = {}
-        for name, array in node.weights.items():
-            new = left.pop(f"{node.name}/{name}", array)
-            if new.shape != array.shape:
-                raise ValueError(f"learned weight {node.name}/{name} is {new.shape}, the model has {array.shape}")
-            found[name] = np.asarray(new, np.float32)
-        return Node(node.name, node.op, node.inputs, node.output, node.layer, node.attrs, found)
-
-    nodes = tuple(one(node) for node in graph.nodes)
-    if left:
-        raise ValueError(f"learned weight {min(left)} is of no layer of the model")
-    return Graph(graph.inputs, graph.outputs, nodes, graph.shapes)
-
-
 class _Run:
     """One training: the three learners, and the epochs done so far."""
 
     def __init__(self, backbone: Backbone, strategy: Strategy, members: LabelledImages, settings: Settings) -> None:
-        self.settings, self.taps = settings, strategy.taps
+        self.settings, self.tap = settings, strategy.taps[0]
         self.whole: Mirrored = mirrored(backbone, strategy, settings.seed)
         graph, head = backbone.graph, backbone.head
         self.features, self.head_name = head.inputs[0], head.name
         start = next(i for i, node in enumerate(graph.nodes) if node.output == strategy.taps[0]) + 1
         end = graph.nodes.index(head)
-        behind = graph.nodes[start:end]
-        self.body = TrainableGraph(subgraph(graph, behind, also_outputs=(*strategy.taps[1:], self.features)))
+        kept = {node.name for node in graph.nodes[start:end]} | set(self.whole.crossing)
+        behind = [node for node in self.whole.graph.nodes if node.name in kept and node.output != strategy.taps[0]]
+        self.body = TrainableGraph(subgraph(self.whole.graph, behind))
         self.head = TrainableGraph(subgraph(graph, graph.nodes[end:]))
         self.branch = TrainableGraph(self.whole.branch())
-        before = maps_of(backbone, (strategy.taps[0], backbone.logits), members.images)
-        self.first, self.answers = before[strategy.taps[0]], before[backbone.logits]
+        wanted = (strategy.taps[0], backbone.logits)
+        before = run_in_batches(Graph(graph.inputs, wanted, graph.nodes, graph.shapes), members.images)
+        self.first, self.answers = (before[tensor] for tensor in wanted)
         self._scale()
         self.labels = torch.tensor(members.labels)
         rates = (settings.branch_rate, settings.backbone_rate, settings.classifier_rate)
@@ -174,25 +124,22 @@ class _Run:
 
     def _scale(self) -> None:
         """Bring what crosses at each tap to the scale that Kaiming's start takes for granted."""
-        squares = torch.zeros(len(self.taps))
+        squares = torch.zeros(len(self.whole.crossing))
         with torch.no_grad():
             for part in torch.split(self.first, EVAL_BATCH):
                 crossing = self._crossing(self._public(part))
                 squares += torch.stack([value.pow(2).mean() * len(part) for value in crossing.values()])
             for at, scale in enumerate((squares / len(self.first)).sqrt().clamp(min=1e-6)):
                 self.branch.weight(f"{PREFIX}{at}.read", "weight").div_(scale)
-            self.branch.weight(_CORRECTION, "weight").mul_(0.1)
+            self.branch.weight(CORRECTION, "weight").mul_(0.1)
 
     def _public(self, first: Tensor) -> dict[str, Tensor]:
-        """What the backbone makes of the map at the first tap: the later taps, and the classifier's features."""
-        return {self.taps[0]: first, **self.body({self.body.graph.inputs[0]: first})}
+        """What the backbone makes of the map at the first tap: all that crosses, and the classifier's features."""
+        return {self.tap: first, **self.body({self.tap: first})}
 
     def _crossing(self, held: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The taps as they enter the TEE, in order."""
-        return {
-            read: pooled_like(held[tap], self.whole.graph.shapes[read])
-            for tap, read in zip(self.taps, self.whole.crossing, strict=True)
-        }
+        """What enters the TEE, in the order of the taps."""
+        return {name: held[name] for name in self.whole.crossing}
 
     def epoch(self) -> dict[str, float]:
         """Show every member once."""
@@ -221,7 +168,7 @@ class _Run:
         fixed = {name: value.detach() for name, value in self.head.named_parameters()}
         pushed = torch.func.functional_call(self.head, fixed, ({self.features: features},))
         (unhelpful,) = (value.log_softmax(1) for value in pushed.values())
-        rectified = self.branch(self._crossing(held))[_CORRECTION] + at_its_best.detach()
+        rectified = self.branch(self._crossing(held))[CORRECTION] + at_its_best.detach()
         wanted = (self.answers[chosen] / temperature).softmax(1)
         rectifying = -(wanted * (rectified / temperature).log_softmax(1)).sum(1).mean() * temperature
         against = -unhelpful.mean() - math.log(unhelpful.shape[1])
@@ -246,13 +193,7 @@ class _Run:
 
     def weights(self) -> dict[str, NDArray[np.float32]]:
         """What was learned, by ``node/weight``."""
-        graphs = (self.body.trained(), self.head.trained(), self.branch.trained())
-        return {
-            f"{node.name}/{name}": array
-            for graph in graphs
-            for node in graph.nodes
-            for name, array in node.weights.items()
-        }
+        return weights_of(*(part.trained() for part in (self.body, self.head, self.branch)))
 
     def state(self) -> dict[str, Any]:
         """All that the rest of the training depends on."""

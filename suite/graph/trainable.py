@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from suite.graph.fold import without_dead_nodes
 from suite.graph.ir import Graph, GraphError
 from suite.graph.reference import apply_with
+
+EVAL_BATCH = 256
 
 
 class TrainableGraph(nn.Module):
@@ -61,3 +66,42 @@ class TrainableGraph(nn.Module):
             for node in self.graph.nodes
         )
         return replace(self.graph, nodes=nodes)
+
+
+def run_in_batches(graph: Graph, images: NDArray[np.float32]) -> dict[str, Tensor]:
+    """What ``graph`` makes of ``images`` [N, C, H, W], some at a time: float32 [N, *shape] by output name."""
+    module = TrainableGraph(without_dead_nodes(graph), trained=())
+    parts: dict[str, list[Tensor]] = {tensor: [] for tensor in graph.outputs}
+    with torch.no_grad():
+        for start in range(0, max(len(images), 1), EVAL_BATCH):
+            made = module({graph.inputs[0]: torch.tensor(images[start : start + EVAL_BATCH])})
+            for tensor, part in parts.items():
+                part.append(made[tensor])
+    return {tensor: torch.cat(part) for tensor, part in parts.items()}
+
+
+def weights_of(*graphs: Graph) -> dict[str, NDArray[Any]]:
+    """All weights by ``node/weight``, as a store entry keeps them."""
+    nodes = [node for graph in graphs for node in graph.nodes]
+    return {f"{node.name}/{key}": array for node in nodes for key, array in node.weights.items()}
+
+
+def with_weights(graph: Graph, weights: Mapping[str, NDArray[Any]]) -> Graph:
+    """``graph`` with the arrays of :func:`weights_of` in place; nodes without one keep what they have.
+
+    Raises:
+        ValueError: an array is of no node, or of another shape.
+    """
+    left = dict(weights)
+    nodes = []
+    for node in graph.nodes:
+        found = {}
+        for key, array in node.weights.items():
+            new = left.pop(f"{node.name}/{key}", array)
+            if new.shape != array.shape:
+                raise ValueError(f"learned weight {node.name}/{key} is {new.shape}, the model has {array.shape}")
+            found[key] = np.asarray(new, np.float32)
+        nodes.append(replace(node, weights=found))
+    if left:
+        raise ValueError(f"learned weight {min(left)} is of no layer of the model")
+    return replace(graph, nodes=tuple(nodes))
