@@ -89,9 +89,9 @@ def docstring_cites_its_source(spec: PluginSpec) -> None:
 
 @functools.cache
 def sample_victim() -> Victim:
-    """A small victim with random weights and random members; what it leaks about them is nothing."""
+    """A small victim with random weights and random images; what it leaks about its members is nothing."""
     bare = untrained_victim("vgg7", SHAPE, CLASSES)
-    return dataclasses.replace(bare, members=_random_images(seed=1, n=64))
+    return dataclasses.replace(bare, members=_random_images(seed=1, n=64), public=_random_images(seed=8, n=64))
 
 
 def _random_images(seed: int, n: int) -> LabelledImages:
@@ -101,7 +101,8 @@ def _random_images(seed: int, n: int) -> LabelledImages:
 
 def _fingerprint(victim: Victim) -> str:
     state = [tensor.detach().numpy() for tensor in victim.module.state_dict().values()]
-    return hash_arrays([*state, victim.members.images, victim.members.labels]) + victim.graph.fingerprint()
+    images = [array for held in (victim.members, victim.public) for array in (held.images, held.labels)]
+    return hash_arrays([*state, *images]) + victim.graph.fingerprint()
 
 
 def _packed(deployment: Deployment) -> tuple[bytes, bytes | None]:
@@ -163,8 +164,9 @@ def learns_the_same_after_an_interruption(spec: PluginSpec) -> None:
 
 
 def is_surveyed_before_it_learns(spec: PluginSpec) -> None:
-    """Without members and training there is a layout that shows the same and takes no less TEE memory."""
-    bare = dataclasses.replace(sample_victim(), members=_random_images(seed=1, n=0))
+    """Without images and training there is a layout that shows the same and takes no less TEE memory."""
+    nobody = _random_images(seed=1, n=0)
+    bare = dataclasses.replace(sample_victim(), members=nobody, public=nobody)
     surveyed, real = deploy(spec, bare), deployed(spec)
     same = surveyed.shows == real.shows and surveyed.policy == real.policy
     _demand(same, spec, "a survey must show what the deployment will show, under the same policy")

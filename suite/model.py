@@ -63,6 +63,10 @@ class Victim:
 
     ``module`` maps float32 [N, *input_shape] to logits [N, n_classes], in eval mode; treat it as read-only and copy
     before training. ``graph`` is the same model with batch norms folded and the softmax appended.
+
+    ``public`` are images of the members' distribution that everybody has, the attacker too: its auxiliary data, from
+    which the images of its shadow models are drawn. None of them is a member, a candidate or a test image. They are
+    normalised as the members are, by the members' mean and deviation, which everybody is taken to know.
     """
 
     architecture: str
@@ -71,6 +75,7 @@ class Victim:
     module: torch.nn.Module
     graph: Graph
     members: LabelledImages
+    public: LabelledImages
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,7 +293,7 @@ class LearnedDefense(Defense):
 
     @abstractmethod
     def learn(self, victim: Victim, effort: Effort, scratch: Path, on_progress: OnProgress | None = None) -> Learned:
-        """Train on the victim and its members (never on anything that attacks are scored on).
+        """Train on the victim, its members and public images (never on anything that attacks are scored on).
 
         Must not change the victim, and be deterministic. ``scratch`` is a folder for checkpoints, which the next
         attempt finds again after an interruption: it has to end with the same arrays.
