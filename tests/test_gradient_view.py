@@ -90,7 +90,7 @@ def test_the_victim_s_dropouts_go_with_the_deployment():
     layers = [nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Dropout(0.25), nn.Linear(8, 8), nn.Dropout(0.5)]
     module = nn.Sequential(*layers, nn.Linear(8, 3)).eval()
     nobody = LabelledImages(np.empty((0, 1, 8, 8), np.float32), np.empty(0, np.int64))
-    victim = Victim("mlp", (1, 8, 8), 3, module, export_graph(module, (1, 8, 8), softmax=True), nobody)
+    victim = Victim("mlp", (1, 8, 8), 3, module, export_graph(module, (1, 8, 8), softmax=True), nobody, nobody)
     deployment = deploy(spec("darknetz[k=2,finetune=true]"), victim)
     assert sorted(deployment.training.dropouts.values()) == [0.25, 0.5]
     placed = {world: place_dropouts(deployment.segments, world, deployment.training.dropouts) for world in World}
