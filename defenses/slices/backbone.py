@@ -14,6 +14,7 @@ from suite.model import LabelledImages
 from suite.provenance import hash_arrays, hash_json
 from suite.registry import REGISTRY, Kind
 from victims.checkpoint import read_checkpoint, write_checkpoint
+from victims.precision import choose_precision
 from victims.task import TrainTask, load_model
 from victims.training import Progress, train
 
@@ -44,7 +45,7 @@ def pretrained(
         images, labels, classes = turned(public.images, seed)
     shape = (int(images.shape[1]), int(images.shape[2]), int(images.shape[3]))
     recipe = REGISTRY.get(Kind.VICTIM, architecture).options["recipe"]
-    plan = TrainTask(architecture, shape, classes, recipe, epochs, seed)
+    plan = TrainTask(architecture, shape, classes, recipe, epochs, seed, choose_precision())
     done = scratch / "backbone.pt"
     key = hash_json([repr(plan), hash_arrays((images, labels))])
     state = read_checkpoint(done, key)

@@ -30,8 +30,8 @@ class Settings:
     """How to train: Adam (Kingma and Ba 2015), its rate falling along a cosine to 0.
 
     ``epochs`` for all slices together, and at half the rate for those that are left in the end; ``round_epochs``, at
-    half the rate, after each that was dropped.
-    ``temperature`` softens the victim's answers. ``tolerance``: the accuracy, 0 to 1, that pruning may cost.
+    half the rate, after each that was dropped. ``temperature`` softens the victim's answers. ``tolerance``: the
+    accuracy, 0 to 1, that pruning may cost.
     """
 
     epochs: int
