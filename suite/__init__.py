@@ -1,22 +1,28 @@
 """Leakboard's harness. What a plugin needs is importable from here."""
 
 from device.training import TrainOptions
+from suite.attack_model import (
+    Attack,
+    ExtractionAttack,
+    Guess,
+    Observation,
+    ReferenceAttack,
+    References,
+    ShadowObservation,
+    Stolen,
+)
 from suite.graph.ir import Graph, Node, Op
 from suite.graph.partition import Segment, World, split
 from suite.model import (
-    Attack,
     Defense,
     Deployment,
     Effort,
     Goal,
-    Guess,
     LabelledImages,
     Learned,
     LearnedDefense,
     LearningProgress,
-    Observation,
     OnDeviceTraining,
-    ShadowObservation,
     Victim,
     View,
 )
@@ -29,6 +35,7 @@ __all__ = [
     "Defense",
     "Deployment",
     "Effort",
+    "ExtractionAttack",
     "Goal",
     "Graph",
     "Guess",
@@ -42,10 +49,13 @@ __all__ = [
     "Op",
     "OutputPolicy",
     "PolicyKind",
+    "ReferenceAttack",
+    "References",
     "SeenStep",
     "SeenTraining",
     "Segment",
     "ShadowObservation",
+    "Stolen",
     "TrainOptions",
     "Victim",
     "View",

@@ -14,16 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from device.board import Board
-from suite import models
+from suite import models, querying
+from suite.attack_model import Attack, Guess, Observation, ReferenceAttack, ShadowObservation
+from suite.augment import view_of
 from suite.deploying import Laid
 from suite.evaluating import Evaluation, evaluate
 from suite.graph.parse import parse_file
 from suite.metrics import best_threshold
-from suite.model import Attack, Guess, Observation, ShadowObservation, View
-from suite.models import TrainJob
-from suite.policy import OutputPolicy
+from suite.model import View
+from suite.models import Role, TrainJob
+from suite.policy import OutputPolicy, stacked
 from suite.progress import tell
 from suite.provenance import code_hash, versions
+from suite.references import reference_jobs, reference_models, references_of
 from suite.registry import PluginError
 from suite.spec import PluginSpec
 from suite.store import Key, Store
@@ -35,7 +38,10 @@ LIVE = frozenset({View.QUERY, View.GRADIENTS})
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What an attack said: ``scores`` float64 [N] for the candidates; ``about`` has threshold, its source, seconds."""
+    """What an attack said: ``scores`` float64 [N] for the candidates.
+
+    ``about`` has threshold, its source, queries (images that the deployment was asked for) and seconds.
+    """
 
     key: Key
     scores: NDArray[np.float64]
@@ -45,11 +51,25 @@ class Outcome:
 def shadow_jobs(attack: PluginSpec, victim: TrainJob) -> tuple[TrainJob, ...]:
     """The shadow models that an attack needs, whether to attack with or to set its threshold.
 
+    An attack with reference models sets its threshold by those.
+
     Raises:
         PluginError: the attack names an architecture that does not exist.
     """
-    architecture = attack.make().shadow_architecture(victim.architecture)
-    return tuple(dataclasses.replace(victim, architecture=architecture, index=i) for i in range(victim.profile.shadows))
+    plugin = attack.make()
+    if isinstance(plugin, ReferenceAttack) or not isinstance(plugin, Attack):
+        return ()
+    first = dataclasses.replace(victim, architecture=plugin.shadow_architecture(victim.architecture), role=Role.SHADOW)
+    return tuple(dataclasses.replace(first, index=i) for i in range(victim.profile.shadows))
+
+
+def attacker_jobs(attack: PluginSpec, victim: TrainJob) -> tuple[TrainJob, ...]:
+    """All models of the attacker's own that an attack needs.
+
+    Raises:
+        PluginError: the attack names an architecture that does not exist.
+    """
+    return shadow_jobs(attack, victim) + reference_jobs(attack, victim)
 
 
 def observe_shadows(store: Store, jobs: tuple[TrainJob, ...], policy: OutputPolicy) -> tuple[ShadowObservation, ...]:
@@ -64,11 +84,11 @@ def observe_shadows(store: Store, jobs: tuple[TrainJob, ...], policy: OutputPoli
     return tuple(found)
 
 
-def show(store: Store, laid: Laid, evaluation: Evaluation, job: TrainJob, attack: PluginSpec) -> Shown:
-    """All that lies on the attacker's side of a deployment."""
+def show(store: Store, laid: Laid, evaluation: Evaluation, job: TrainJob, attack: PluginSpec, board: Board) -> Shown:
+    """All that lies on the attacker's side of a deployment. Asks the deployment what a ``ReferenceAttack`` wants."""
     material = job.material()
     policy = OutputPolicy.parse(laid.about["policy"])
-    return Shown(
+    shown = Shown(
         architecture=job.architecture,
         input_shape=material.dataset.input_shape,
         n_classes=material.dataset.n_classes,
@@ -81,6 +101,24 @@ def show(store: Store, laid: Laid, evaluation: Evaluation, job: TrainJob, attack
         boundary=evaluation.boundary,
         auxiliary=material.auxiliary,
         shadows=observe_shadows(store, shadow_jobs(attack, job), policy),
+        seed=job.seed,
+    )
+    plugin = attack.make()
+    if not isinstance(plugin, ReferenceAttack):
+        return shown
+    jobs, n_views = reference_jobs(attack, job), plugin.n_views()
+    views = [evaluation.candidates]
+    for index in range(1, n_views):
+        images = view_of(material.candidates.images, index)
+        views.append(querying.answers(store, laid, board, images, f"candidates, view {index + 1} of {n_views}"))
+    people = material.queried_population
+    return dataclasses.replace(
+        shown,
+        views=stacked(views),
+        population=querying.answers(store, laid, board, people.images, "images of the population"),
+        population_labels=people.labels,
+        references=references_of(store, jobs, n_views, policy),
+        reference_models=reference_models(store, jobs),
     )
 
 
@@ -92,14 +130,15 @@ def run_attack(
     Raises:
         PluginError: the attack answered with something that is no guess; names it.
     """
-    plugin: Attack = attack.make()
+    plugin = attack.make()
+    assert isinstance(plugin, Attack)
     evaluation = evaluate(store, laid, defense, job, board, boundary=View.BOUNDARY in plugin.needs)
     key = Key(
         "guess",
         {
             "evaluation": evaluation.key.digest,
             "attack": attack.text,
-            "shadows": [shadow.key().digest for shadow in shadow_jobs(attack, job)],
+            "trained": [own.key().digest for own in attacker_jobs(attack, job)],
             "code": code_hash(type(plugin).__module__, "suite.attacking", roots=("suite", "attacks", "device")),
             "versions": versions(),
         },
@@ -108,17 +147,25 @@ def run_attack(
     def make(folder: Path, scratch: Path) -> None:
         tell(f"{attack.text} against {defense.text} ({job.architecture})")
         began = time.perf_counter()
-        shown = show(store, laid, evaluation, job, attack)
+        shown = dataclasses.replace(show(store, laid, evaluation, job, attack, board), scratch=scratch)
         with contextlib.ExitStack() as stack:
             live = bool(LIVE & plugin.needs)
             session = stack.enter_context(board.open(laid.files)) if live else None
-            observation = plugin.observe(AdversaryView(shown, plugin.needs, session))
+            view = AdversaryView(shown, plugin.needs, session)
+            observation = plugin.observe(view)
         guess = check_guess(plugin.infer(observation), len(shown.candidates), attack)
         threshold, source = guess.threshold, "attack"
-        if threshold is None:
+        if threshold is None and observation.references is not None:
+            threshold, source = calibrate_on_references(plugin, attack, observation), "references"
+        elif threshold is None:
             threshold, source = calibrate(plugin, attack, observation, shown.shadows), "shadows"
         np.save(folder / "scores.npy", guess.scores)
-        about = {"threshold": threshold, "source": source, "seconds": time.perf_counter() - began}
+        about = {
+            "threshold": threshold,
+            "source": source,
+            "queries": shown.n_asked + view.n_queries,
+            "seconds": time.perf_counter() - began,
+        }
         (folder / "guess.json").write_text(json.dumps(about), encoding="utf-8")
 
     entry = store.get(key, make)
@@ -155,14 +202,7 @@ def calibrate(
     Raises:
         PluginError: the attack needs what shadows do not show, so it must set ``Guess.threshold`` itself.
     """
-    beyond: list[str] = sorted(plugin.needs & {View.BOUNDARY, View.GRADIENTS, View.WEIGHTS, View.QUERY})
-    if type(plugin).observe is not Attack.observe:
-        beyond.append("what its own observe() gathers")
-    if beyond:
-        raise PluginError(
-            f"attack {attack.text} ({attack.plugin.where}) needs {', '.join(beyond)}, which shadow models do not show:"
-            " it must set the threshold of its Guess itself"
-        )
+    _refuse_beyond(plugin, attack)
     scores, truth = [], []
     for i, shadow in enumerate(shadows):
         others = shadows[:i] + shadows[i + 1 :] if View.AUXILIARY in plugin.needs else ()
@@ -170,3 +210,39 @@ def calibrate(
         scores.append(check_guess(plugin.infer(stand_in), len(shadow.labels), attack).scores)
         truth.append(shadow.is_member)
     return float(best_threshold(np.concatenate(scores), np.concatenate(truth)))
+
+
+CALIBRATED_ON = 8
+"""Reference models that play the victim for a threshold; each is as much work as the guess itself."""
+
+
+def calibrate_on_references(plugin: Attack, attack: PluginSpec, observation: Observation) -> float:
+    """The threshold with the best balanced accuracy where reference models, in turn, play the victim.
+
+    What the candidates' own membership is plays no part in it: each reference model has members of its own.
+
+    Raises:
+        PluginError: as ``calibrate``.
+    """
+    _refuse_beyond(plugin, attack)
+    references = observation.references
+    assert references is not None
+    scores, truth = [], []
+    for model in range(min(len(references), CALIBRATED_ON)):
+        guess = check_guess(plugin.infer(observation.as_reference(model)), len(observation.labels), attack)
+        scores.append(guess.scores)
+        truth.append(references.is_member[model])
+    return float(best_threshold(np.concatenate(scores), np.concatenate(truth)))
+
+
+def _refuse_beyond(plugin: Attack, attack: PluginSpec) -> None:
+    beyond: list[str] = sorted(plugin.needs & {View.BOUNDARY, View.GRADIENTS, View.WEIGHTS, View.QUERY})
+    if isinstance(plugin, ReferenceAttack):
+        beyond = [need for need in beyond if need != View.QUERY]  # its models were asked the same
+    if type(plugin).observe is not Attack.observe:
+        beyond.append("what its own observe() gathers")
+    if beyond:
+        raise PluginError(
+            f"attack {attack.text} ({attack.plugin.where}) needs {', '.join(beyond)}, which shadow models do not show:"
+            " it must set the threshold of its Guess itself"
+        )

@@ -22,6 +22,7 @@ from device.board import DeploymentFiles
 from device.emulated import EmulatedBoard
 from device.owner import OwnerKey
 from device.training import TrainOptions
+from suite.attack_model import Attack, Observation, ReferenceAttack, References, ShadowObservation
 from suite.attacking import check_guess
 from suite.deploying import deploy, untrained_victim
 from suite.finetuning import pack_hidden
@@ -36,19 +37,16 @@ from suite.leakcheck import LeakError, assert_hidden
 from suite.learning import check_learned
 from suite.metrics import auc
 from suite.model import (
-    Attack,
     Deployment,
     Effort,
     LabelledImages,
     Learned,
     LearnedDefense,
     LearningProgress,
-    Observation,
-    ShadowObservation,
     Victim,
     View,
 )
-from suite.policy import OutputPolicy, Outputs
+from suite.policy import OutputPolicy, Outputs, stacked
 from suite.provenance import hash_arrays
 from suite.registry import Kind
 from suite.seen_training import SeenStep
@@ -59,6 +57,8 @@ from victims.inference import predict
 SHAPE, CLASSES, IMAGES = (1, 28, 28), 10, 240
 SHAPES = (((1, 28, 28), 10), ((3, 32, 32), 100), ((3, 64, 64), 7))
 POLICIES = ("probs", "top1", "rounded3", "topk3")
+REFERENCES = 8
+"""Of an attack that has reference models."""
 EPOCHS = 2
 """Of a defense that learns."""
 TEE_BYTES = 64 << 20
@@ -272,15 +272,36 @@ def _sample_shadows(policy: OutputPolicy) -> tuple[ShadowObservation, ...]:
     )
 
 
+def _with_references(plain: Observation, n_views: int) -> Observation:
+    """Answers of the deployment and of reference models for views and population, without any signal."""
+
+    def answers(seed: int) -> Outputs:
+        return _sample_outputs(seed, IMAGES, plain.policy)
+
+    halves = np.random.default_rng(30).permuted(np.tile(np.arange(IMAGES) % 2 == 0, (REFERENCES // 2, 1)), axis=1)
+    known = np.stack([halves, ~halves], axis=1).reshape(REFERENCES, IMAGES)
+    views = [stacked([answers(100 * m + v) for v in range(n_views)]) for m in range(1, REFERENCES + 1)]
+    return dataclasses.replace(
+        plain,
+        shadows=(),
+        views=stacked([plain.outputs, *(answers(40 + v) for v in range(1, n_views))]),
+        population=answers(70),
+        population_labels=_random_images(71, IMAGES).labels,
+        references=References(stacked(views), known, stacked([answers(80 + m) for m in range(REFERENCES)])),
+    )
+
+
 def _observations(spec: PluginSpec) -> Iterator[Observation]:
     """Signal-free observations under every policy; real ones of a real board for attacks that look at more."""
     plugin: Attack = spec.make()
-    if plugin.needs <= {View.OUTPUT, View.AUXILIARY}:
+    own = {View.OUTPUT, View.AUXILIARY, *([View.QUERY] if isinstance(plugin, ReferenceAttack) else [])}
+    if plugin.needs <= own and type(plugin).observe is Attack.observe:
         for text in POLICIES:
             policy = OutputPolicy.parse(text)
             shadows = _sample_shadows(policy) if View.AUXILIARY in plugin.needs else ()
             labels = _random_images(5, IMAGES).labels
-            yield Observation(_sample_outputs(6, IMAGES, policy), labels, CLASSES, policy, shadows=shadows)
+            plain = Observation(_sample_outputs(6, IMAGES, policy), labels, CLASSES, policy, shadows=shadows)
+            yield _with_references(plain, plugin.n_views()) if isinstance(plugin, ReferenceAttack) else plain
         return
     from suite.spec import parse as parse_specs
 
@@ -311,6 +332,8 @@ def leaves_the_observation_alone(spec: PluginSpec) -> None:
     for observation in _observations(spec):
         arrays: list[Any] = [observation.outputs, observation.labels, *observation.boundary.values()]
         arrays += [array for s in observation.shadows for array in (s.outputs, s.labels, s.is_member)]
+        if (known := observation.references) is not None:
+            arrays += [observation.views, observation.population, known.answers, known.is_member, known.population]
         before = hash_arrays(arrays)
         spec.make().infer(observation)
         _demand(hash_arrays(arrays) == before, spec, f"infer() changed its observation ({observation.policy})")

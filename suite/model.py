@@ -15,13 +15,10 @@ from numpy.typing import NDArray
 from suite.graph.ir import Graph, GraphError
 from suite.graph.partition import Segment, World
 from suite.graph.training import check_trainable, is_trainable, place_dropouts
-from suite.policy import OutputPolicy, Outputs, PolicyKind
+from suite.policy import OutputPolicy, PolicyKind
 
 if TYPE_CHECKING:
     import torch
-
-    from suite.view import AdversaryView
-
 
 MAX_SEGMENTS = 256
 """``LB_MAX_SEGMENTS`` of ta/runtime/lb_runtime.h; a test compares them."""
@@ -188,49 +185,6 @@ class Deployment:
         return frozenset(seen)
 
 
-@dataclass(frozen=True, slots=True)
-class ShadowObservation:
-    """What a shadow model, trained by the attacker on its own data, answers under the victim's output policy.
-
-    ``outputs`` as in ``Observation``; ``is_member`` bool [M]: whether the shadow was trained on the image.
-    """
-
-    outputs: Outputs
-    labels: NDArray[np.int64]
-    is_member: NDArray[np.bool_]
-
-
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """All that an attack bases its guess on.
-
-    ``outputs``: float32 [N, n_classes], or int64 [N] predicted classes when ``policy.label_only``; ``labels``: int64
-    [N] true classes of the candidates; ``boundary``: float32 [N, ...] per crossing tensor, filled when the attack
-    needs ``View.BOUNDARY``; ``shadows``: filled when it needs ``View.AUXILIARY``; ``extra``: whatever the attack's own
-    ``observe`` adds.
-    """
-
-    outputs: Outputs
-    labels: NDArray[np.int64]
-    n_classes: int
-    policy: OutputPolicy
-    boundary: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
-    shadows: tuple[ShadowObservation, ...] = ()
-    extra: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Guess:
-    """An attack's answer.
-
-    ``scores``: float64 [N], higher means "member". ``threshold``: at or above it the attack says "member"; None lets
-    the harness take the one with the best balanced accuracy on the attacker's shadow models, never on the candidates.
-    """
-
-    scores: NDArray[np.float64]
-    threshold: float | None = None
-
-
 class Defense(ABC):
     """A way to split a model between the worlds. Annotated class attributes are its parameters.
 
@@ -310,23 +264,3 @@ class LearnedDefense(Defense):
         Then the layout must be the one that takes most TEE memory of those that ``learn`` may come to, show the same
         to an attacker, and have the same policy; its numbers do not matter.
         """
-
-
-class Attack(ABC):
-    """A way to learn from what a deployment shows. Annotated class attributes are its parameters."""
-
-    name: ClassVar[str]
-    goal: ClassVar[Goal]
-    needs: ClassVar[frozenset[View]]
-
-    def shadow_architecture(self, victim: str) -> str:
-        """The architecture of the shadow models this attack wants; the victim's own unless overridden."""
-        return victim
-
-    def observe(self, view: AdversaryView) -> Observation:
-        """Gather what the guess will rest on. The default takes what the deployment answers for the candidates."""
-        return view.observation()
-
-    @abstractmethod
-    def infer(self, observation: Observation) -> Guess:
-        """Turn an observation into one score a candidate. Must be deterministic and leave its input unchanged."""

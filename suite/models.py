@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from suite.augment import KEPT, view_of
 from suite.material import Material, prepare
+from suite.model import LabelledImages
 from suite.profiles import Profile
 from suite.provenance import code_hash, hash_arrays, versions
 from suite.registry import COST_ONLY, REGISTRY, Kind, PluginError
@@ -22,22 +25,33 @@ from suite.store import Key, Store
 from victims.precision import choose_precision
 from victims.training import Progress, TrainTask, load_model, predict, train
 
-VICTIM = -1
-"""The index of a job that trains the victim; shadows count from 0."""
+_FIRST_SEED = {"victim": 0, "shadow": 1, "reference": 500_000}  # no two models of a run begin alike
+
+
+_TRAINED_ON = {"victim": "members", "shadow": "auxiliary", "reference": "pool"}
+
+
+class Role(StrEnum):
+    """What a model is trained for."""
+
+    VICTIM = "victim"
+    SHADOW = "shadow"  # on the attacker's own images
+    REFERENCE = "reference"  # on half of the images whose membership is in question
 
 
 @dataclass(frozen=True, slots=True)
 class TrainJob:
-    """One model to train: a victim (``index`` -1) or the attacker's shadow number ``index``. Picklable."""
+    """One model to train: a victim, or the attacker's shadow or reference model number ``index``. Picklable."""
 
     architecture: str
     dataset: str
     profile: Profile
     seed: int
-    index: int = VICTIM
+    role: Role = Role.VICTIM
+    index: int = 0
 
     def __str__(self) -> str:
-        role = "victim" if self.index == VICTIM else f"shadow {self.index + 1}"
+        role = self.role if self.role is Role.VICTIM else f"{self.role} {self.index + 1}"
         return f"{self.architecture} {role} on {self.dataset}" + (f", seed {self.seed}" if self.seed else "")
 
     def material(self) -> Material:
@@ -57,22 +71,31 @@ class TrainJob:
             n_classes=material.dataset.n_classes,
             recipe=recipe,
             epochs=recipe.epochs(self.profile.epochs),
-            seed=1_000_000 * self.seed + self.index + 1,
+            seed=1_000_000 * self.seed + _FIRST_SEED[self.role] + self.index,
             precision=choose_precision(),
         )
 
     def split(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Positions in the auxiliary pool that a shadow is, and is not, trained on."""
-        return self.material().shadow_split(self.seed, self.index)
+        """Positions that a model of the attacker's is, and is not, trained on: of its auxiliary images, or of the pool.
+
+        Raises:
+            ValueError: the victim is not trained on the attacker's images.
+        """
+        if self.role is Role.VICTIM:
+            raise ValueError(f"{self} is trained on the members")
+        if self.role is Role.SHADOW:
+            return self.material().shadow_split(self.seed, self.index)
+        return self.material().reference_split(self.seed, self.index)
 
     def key(self) -> Key:
         """Everything the trained model depends on."""
         material, plugin = self.material(), REGISTRY.get(Kind.VICTIM, self.architecture)
-        chosen = [] if self.index == VICTIM else [hash_arrays(self.split())]
+        code = ["victims.training", "victims.inference", *(["suite.augment"] if self.role is Role.REFERENCE else [])]
+        chosen = [] if self.role is Role.VICTIM else [hash_arrays(self.split())]
         parts: dict[str, Any] = {
             "task": dataclasses.asdict(self.task()),
-            "images": [material.training_fingerprint, "members" if self.index == VICTIM else "auxiliary", *chosen],
-            "code": code_hash("victims.training", "victims.inference", plugin.cls.__module__, roots=("victims",)),
+            "images": [material.training_fingerprint, _TRAINED_ON[self.role], *chosen],
+            "code": code_hash(*code, plugin.cls.__module__, roots=("victims",)),
             "versions": {name: versions()[name] for name in ("torch", "numpy")},
             "device": "cuda" if torch.cuda.is_available() else "cpu",
         }
@@ -85,7 +108,9 @@ def train_job(
     """The store entry of a trained model, trained now if it is not there; an interrupted training goes on.
 
     The entry holds ``model.pt`` (a state dict), ``training.json``, and for shadows ``probabilities.npy``: float32
-    [2n, n_classes], what the model answers for the n images it was trained on and the n it was not.
+    [2n, n_classes], what the model answers for the n images it was trained on and the n it was not. For reference
+    models this is float32 [KEPT, pool, n_classes], for the first views of the images of the pool in their order, and
+    ``population.npy`` [P, n_classes] for the population.
 
     Raises:
         TrainingDiverged: the loss is not finite.
@@ -95,10 +120,7 @@ def train_job(
 
     def make(folder: Path, scratch: Path) -> None:
         material, task = job.material(), job.task()
-        if job.index == VICTIM:
-            images, others = material.members, material.test
-        else:
-            images, others = (material.auxiliary_at(part) for part in job.split())
+        images, others = _images_of(job, material)
         trained = train(
             task, images.images, images.labels, checkpoint=scratch / "checkpoint.pt", on_progress=on_progress
         )
@@ -115,10 +137,23 @@ def train_job(
         torch.save(trained.state_dict, buffer)
         (folder / "model.pt").write_bytes(buffer.getvalue())
         (folder / "training.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
-        if job.index != VICTIM:
+        if job.role is Role.SHADOW:
             np.save(folder / "probabilities.npy", np.concatenate([predict(model, images.images), outside]))
+        elif job.role is Role.REFERENCE:
+            views = [predict(model, view_of(material.pool.images, index)) for index in range(KEPT)]
+            np.save(folder / "probabilities.npy", np.stack(views))
+            np.save(folder / "population.npy", predict(model, material.population.images))
 
     return store.get(job.key(), make, wait=wait)
+
+
+def _images_of(job: TrainJob, material: Material) -> tuple[LabelledImages, LabelledImages]:
+    """What a model is trained on, and what it is tested on."""
+    if job.role is Role.VICTIM:
+        return material.members, material.test
+    inside, outside = job.split()
+    take = material.auxiliary_at if job.role is Role.SHADOW else material.pool_at
+    return take(inside), take(outside)
 
 
 def load_trained(entry: Path, job: TrainJob) -> torch.nn.Module:

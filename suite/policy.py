@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -78,3 +79,9 @@ class OutputPolicy:
             kept[rows, top] = probabilities[rows, top]
             return kept
         return probabilities
+
+
+def stacked(answers: Sequence[Outputs]) -> Outputs:
+    """One array [len(answers), ...] of answers that have one shape."""
+    together: Outputs = np.stack(answers)  # type: ignore[assignment]
+    return together

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from suite.estimate import Estimate
 
-SCHEMA = 3
+SCHEMA = 4
 
 
 class RecordError(ValueError):
@@ -172,12 +172,18 @@ METRICS = ("auc", "balanced_accuracy", "tpr_at_fpr_1e2", "tpr_at_fpr_1e3")
 
 @dataclass(frozen=True, slots=True)
 class AttackInfo:
-    """How the attack went. ``threshold``: at or above this score it says "member"."""
+    """How the attack went. ``threshold``: at or above this score it says "member".
+
+    ``n_queries``: images that the deployment was asked for; ``n_references``: reference models, which know half of the
+    candidates each, beside ``n_shadows``, which know none.
+    """
 
     shadow_architecture: str | None
     n_shadows: int
+    n_references: int
+    n_queries: int
     threshold: float
-    threshold_source: Literal["attack", "shadows"]
+    threshold_source: Literal["attack", "shadows", "references"]
     metrics: MetricsInfo
 
 

@@ -20,7 +20,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar, dataclass_transform
 
-from suite.model import Attack, Defense, Goal, View
+from suite.attack_model import AnyAttack
+from suite.model import Defense, Goal, View
 
 C = TypeVar("C", bound=type)
 
@@ -89,7 +90,7 @@ class Registry:
             PluginError: bad name, wrong base class, a name taken, or one that contains or is contained in another of
                 its kind (``-k`` selects by substring, so such names could not be told apart).
         """
-        base = {Kind.DEFENSE: Defense, Kind.ATTACK: Attack}.get(plugin.kind)
+        base = {Kind.DEFENSE: Defense, Kind.ATTACK: AnyAttack}.get(plugin.kind)
         label = f"{plugin.kind} {plugin.name!r} ({plugin.where})"
         if not re.fullmatch(r"[a-z][a-z0-9_]*", plugin.name):
             raise PluginError(f"{label}: a name is made of a-z, 0-9 and _, and starts with a letter")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from device.board import Board
 from suite import gates, pool
-from suite.attacking import run_attack, shadow_jobs
+from suite.attacking import attacker_jobs, run_attack, shadow_jobs
 from suite.deploying import lay
 from suite.evaluating import evaluate
 from suite.learning import learn_job_of
@@ -44,11 +44,11 @@ def victim_job(cell: Cell) -> TrainJob:
 
 
 def training_jobs(cells: Sequence[Cell]) -> list[pool.Job]:
-    """Every model that the cells need: victims, shadows, then what defenses learn."""
+    """Every model that the cells need: victims, the attackers' own, then what defenses learn."""
     victims = [victim_job(cell) for cell in cells]
-    shadows = [job for cell in cells if cell.attack for job in shadow_jobs(cell.attack, victim_job(cell))]
+    own = [job for cell in cells if cell.attack for job in attacker_jobs(cell.attack, victim_job(cell))]
     lessons = [job for cell in cells if (job := learn_job_of(cell.defense, victim_job(cell)))]
-    return list(dict.fromkeys([*victims, *shadows, *lessons]))
+    return list(dict.fromkeys([*victims, *own, *lessons]))
 
 
 def run_attack_cell(cell: Cell, bench: Bench) -> Record:
@@ -85,8 +85,17 @@ def _attack(cell: Cell, bench: Bench, attempt: Attempt) -> Record:
         material = job.material()
         threshold, source = outcome.about["threshold"], outcome.about["source"]
         metrics = membership_metrics(outcome.scores, material.is_member, threshold, seed=cell.seed)
-        shadows = shadow_jobs(cell.attack, job)
-        attack = AttackInfo(shadows[0].architecture if shadows else None, len(shadows), threshold, source, metrics)
+        own = attacker_jobs(cell.attack, job)
+        n_shadows = len(shadow_jobs(cell.attack, job))
+        attack = AttackInfo(
+            shadow_architecture=own[0].architecture if own else None,
+            n_shadows=n_shadows,
+            n_references=len(own) - n_shadows,
+            n_queries=outcome.about["queries"],
+            threshold=threshold,
+            threshold_source=source,
+            metrics=metrics,
+        )
         seconds = {"train": trained - began, "attack": attacked - trained, "score": time.perf_counter() - attacked}
         record = compose(
             cell, bench.store, job, laid, evaluation, bench.board,

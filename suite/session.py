@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from suite import matrix
-from suite.attacking import shadow_jobs
+from suite.attacking import attacker_jobs
 from suite.boards import make_board
 from suite.deploying import survey
 from suite.graph.ir import GraphError
@@ -89,9 +89,9 @@ class Run:
             )
             for cell in self.cells:
                 if cell.attack:
-                    shadow = shadow_jobs(cell.attack, victim_job(cell))[0].architecture
-                    if REGISTRY.get(Kind.VICTIM, shadow).cost_only and shadow != cell.victim.name:
-                        raise ValueError(f"{cell.attack.text}: no shadow of {shadow} can be trained: {COST_ONLY}")
+                    for shadow in {job.architecture for job in attacker_jobs(cell.attack, victim_job(cell))}:
+                        if REGISTRY.get(Kind.VICTIM, shadow).cost_only and shadow != cell.victim.name:
+                            raise ValueError(f"{cell.attack.text}: no shadow of {shadow} can be trained: {COST_ONLY}")
             self.bench = Bench(Store(), board, Path(options.results), tuple(options.plugins))
         except (ValueError, RuntimeError) as error:
             raise UsageError(str(error)) from error

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from suite.learning import LearnJob
 from suite.model import LearningProgress
-from suite.models import VICTIM, TrainJob
+from suite.models import TrainJob
 from suite.progress import announce, duration
 from victims.training import Progress
 
@@ -18,8 +18,7 @@ AnyProgress = Progress | LearningProgress
 TELL_EVERY_S = 10.0
 _SHOWN = 3
 """Trainings named in one line; on a machine of many cores the line would not end."""
-_ROLES = ("shadow", "victim")
-_WORDS = ("victim", "shadow", "defense")
+_WORDS = {"victim": "victim", "shadow": "shadow", "reference": "reference model", "defense": "defense"}
 
 
 class Tally:
@@ -32,8 +31,9 @@ class Tally:
         self._workers = workers
         self._total = len(jobs)
         self._started = self._told = time.monotonic()
-        numbers = Counter("defense" if isinstance(job, LearnJob) else _ROLES[job.index == VICTIM] for job in jobs)
-        parts = [f"{numbers[word]} {word}{'s' if numbers[word] > 1 else ''}" for word in _WORDS if numbers[word]]
+        numbers = Counter("defense" if isinstance(job, LearnJob) else str(job.role) for job in jobs)
+        known = [(numbers[role], word) for role, word in _WORDS.items() if numbers[role]]
+        parts = [f"{number} {word}{'s' if number > 1 else ''}" for number, word in known]
         beside = f", {workers} side by side" if workers > 1 else ""
         announce(f"training {' and '.join(parts)}{beside}; what is trained is kept for later runs")
 

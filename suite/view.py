@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from device.board import Session
 from device.training import TrainOptions
+from suite.attack_model import Observation, ReferenceModel, References, ShadowObservation
 from suite.graph.ir import Graph
-from suite.model import LabelledImages, Observation, ShadowObservation, View
+from suite.model import LabelledImages, View
 from suite.policy import OutputPolicy, Outputs
 from suite.seen_training import SeenStep, SeenTraining
 
@@ -24,7 +27,9 @@ class ViewError(PermissionError):
 class Shown:
     """Everything that lies on the attacker's side of one deployment, before the attack's declaration narrows it.
 
-    ``public``: the graphs of ``public_file``, the normal world's model file as it is.
+    ``public``: the graphs of ``public_file``, the normal world's model file as it is. The last ones are for attacks
+    with reference models, see ``suite.attack_model.Observation``; ``scratch`` is a folder for the attack's checkpoints,
+    and ``budget`` the images it may still ask for, None where there is no limit.
     """
 
     architecture: str
@@ -39,6 +44,20 @@ class Shown:
     boundary: Mapping[str, NDArray[np.float32]]
     auxiliary: LabelledImages
     shadows: tuple[ShadowObservation, ...]
+    seed: int = 0
+    views: Outputs | None = None
+    population: Outputs | None = None
+    population_labels: NDArray[np.int64] | None = None
+    references: References | None = None
+    reference_models: tuple[ReferenceModel, ...] = ()
+    scratch: Path | None = None
+    budget: int | None = None
+
+    @property
+    def n_asked(self) -> int:
+        """Images that the deployment was asked for before the attack began."""
+        n_views = 1 if self.views is None else len(self.views)
+        return n_views * len(self.candidates) + (0 if self.population is None else len(self.population))
 
 
 class AdversaryView:
@@ -49,12 +68,13 @@ class AdversaryView:
     board's process, not the sealed file.
     """
 
-    __slots__ = ("_needs", "_session", "_shown")
+    __slots__ = ("_needs", "_session", "_shown", "n_queries")
 
     def __init__(self, shown: Shown, needs: frozenset[View], session: Session | None = None) -> None:
         self._shown = shown
         self._needs = needs
         self._session = session
+        self.n_queries = 0
 
     def _allow(self, view: View) -> None:
         if view not in self._shown.shows:
@@ -95,8 +115,19 @@ class AdversaryView:
         boundary = self.boundary if View.BOUNDARY in self._needs else {}
         shadows = self.shadows if View.AUXILIARY in self._needs else ()
         shown = self._shown
-        return Observation(
+        plain = Observation(
             shown.outputs, shown.candidates.labels, shown.n_classes, shown.policy, boundary=boundary, shadows=shadows
+        )
+        if shown.references is None:
+            return plain
+        self._allow(View.AUXILIARY)
+        self._allow(View.QUERY)
+        return dataclasses.replace(
+            plain,
+            views=shown.views,
+            population=shown.population,
+            population_labels=shown.population_labels,
+            references=shown.references,
         )
 
     @property
@@ -123,11 +154,37 @@ class AdversaryView:
         self._allow(View.AUXILIARY)
         return self._shown.shadows
 
+    @property
+    def reference_models(self) -> tuple[ReferenceModel, ...]:
+        """The attacker's reference models themselves, of an attack that has any."""
+        self._allow(View.AUXILIARY)
+        return self._shown.reference_models
+
+    @property
+    def seed(self) -> int:
+        """Of whatever the attack draws."""
+        return self._shown.seed
+
+    @property
+    def scratch(self) -> Path:
+        """A folder for checkpoints of the attack's own trainings, found again after an interruption."""
+        if self._shown.scratch is None:
+            raise ViewError("this view has no folder for checkpoints")
+        return self._shown.scratch
+
     def query(self, images: NDArray[np.float32]) -> Outputs:
-        """Ask the deployment: float32 [N, *input_shape] to what its policy lets out."""
+        """Ask the deployment: float32 [N, *input_shape] to what its policy lets out.
+
+        Raises:
+            ViewError: QUERY is not declared or not shown, the session is over, or the budget is spent.
+        """
         self._allow(View.QUERY)
         if self._session is None:
             raise ViewError("the session is over: query inside observe()")
+        budget = self._shown.budget
+        if budget is not None and self.n_queries + len(images) > budget:
+            raise ViewError(f"{self.n_queries} of {budget} queries are spent, {len(images)} more are over the budget")
+        self.n_queries += len(images)
         return self._session.infer(images).outputs
 
     def train(self, options: TrainOptions) -> SeenTraining:

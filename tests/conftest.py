@@ -9,7 +9,7 @@ import pytest
 
 from device.board import Board
 from device.emulated import EmulatedBoard
-from suite.models import TrainJob, train_job
+from suite.models import Role, TrainJob, train_job
 from suite.profiles import Profile
 from suite.registry import REGISTRY, Kind, discover
 from suite.store import Store
@@ -44,5 +44,5 @@ def small_run(tmp_path_factory) -> SmallRun:
     store = Store(tmp_path_factory.mktemp("store"))
     job = TrainJob("alexnet", "digits", TINY, 0)
     for index in (job.index, 0, 1):
-        train_job(store, TrainJob("alexnet", "digits", TINY, 0, index))
+        train_job(store, TrainJob("alexnet", "digits", TINY, 0, Role.SHADOW, index))
     return SmallRun(store, EmulatedBoard(), job, tmp_path_factory.mktemp("results"))

@@ -34,6 +34,8 @@ def attack_sample(
     found = r.AttackInfo(
         shadow_architecture=victim,
         n_shadows=4,
+        n_references=0,
+        n_queries=2 * n,
         threshold=shift / 2,
         threshold_source="shadows",
         metrics=membership_metrics(scores, is_member, shift / 2),
@@ -112,7 +114,7 @@ def _record(
             int8_macs=0,
         ),
         latency=placeholder if timed else None,
-        attack=None if timed else r.AttackInfo(None, 0, 0.0, "attack", nothing),
+        attack=None if timed else r.AttackInfo(None, 0, 0, 0, 0.0, "attack", nothing),
         scores=None,
         provenance=r.ProvenanceInfo(
             leakboard="0.1.0",

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from suite import progress
-from suite.models import TrainJob
+from suite.models import Role, TrainJob
 from suite.profiles import get_profile
 from suite.tally import TELL_EVERY_S, Tally
 from victims.training import Progress
@@ -27,7 +27,8 @@ def clock(monkeypatch):
 
 
 def job(architecture="alexnet", index=-1):
-    return TrainJob(architecture, "digits", get_profile("smoke"), 0, index)
+    role = Role.VICTIM if index < 0 else Role.SHADOW
+    return TrainJob(architecture, "digits", get_profile("smoke"), 0, role, max(index, 0))
 
 
 def at(epoch, seconds_left):
