@@ -5,7 +5,8 @@ import pytest
 
 from device.board import DeploymentFiles
 from device.qemu.board import QemuBoard
-from suite import conformance
+from suite.conformance_defenses import deployed
+from suite.conformance_samples import SHAPE
 from suite.graph.format import pack_public, pack_sealed, pack_slices
 from suite.graph.planner import plan_memory
 from suite.graph.reference import run_segments
@@ -31,8 +32,8 @@ def written(deployment, folder):
 
 @pytest.mark.parametrize("spec", ONE_EACH, ids=lambda spec: spec.text)
 def test_the_board_answers_what_pytorch_answers(spec, qemu_machine_of_the_run, tmp_path):
-    deployment = conformance.deployed(spec)
-    images = np.random.default_rng(5).standard_normal((4, *conformance.SHAPE)).astype(np.float32)
+    deployment = deployed(spec)
+    images = np.random.default_rng(5).standard_normal((4, *SHAPE)).astype(np.float32)
     first, last = deployment.segments[0].graph.inputs[0], deployment.segments[-1].graph.outputs[0]
     expected = deployment.policy.apply(run_segments(deployment.segments, {first: images})[last])
     with QemuBoard(folder=qemu_machine_of_the_run.folder, wait_s=300).open(written(deployment, tmp_path)) as session:
