@@ -67,7 +67,7 @@ class ShadowNet(Defense):
 
         graph = rewrite(victim.graph, take_apart)
         segments = split(graph, in_tee=lambda node: node.name not in outside)
-        return Deployment(segments, OutputPolicy.parse(self.output))
+        return Deployment(segments, OutputPolicy.parse(self.output), disguised=True)
 
     def _transform(self, weight: Weights, draw: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Filters [n, ...] as [n + m, ...] for the normal world, and the matrix [n, n + m] that undoes it."""

@@ -65,4 +65,4 @@ class Soter(Defense):
 
         graph = rewrite(victim.graph, take_apart)
         segments = split(graph, in_tee=lambda node: node.name not in outside)
-        return Deployment(segments, OutputPolicy.parse(self.output))
+        return Deployment(segments, OutputPolicy.parse(self.output), disguised=True)

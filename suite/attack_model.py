@@ -135,6 +135,17 @@ class Stolen:
     queries: int
 
 
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What is publicly known of a defense's way to lay a model out, before anything is trained.
+
+    ``answers_alone``: the public part gives an answer without the TEE. ``disguised``: see ``suite.model.Deployment``.
+    """
+
+    answers_alone: bool
+    disguised: bool
+
+
 class AnyAttack(ABC):
     """A way to learn from what a deployment shows. Annotated class attributes are its parameters."""
 
@@ -145,6 +156,10 @@ class AnyAttack(ABC):
     def shadow_architecture(self, victim: str) -> str:
         """The architecture of the models this attack trains; the victim's own unless overridden."""
         return victim
+
+    def unsuited(self, layout: Layout) -> str:
+        """Why there is nothing for this attack to do on such a deployment, beyond ``needs``; empty where there is."""
+        return ""
 
 
 class Attack(AnyAttack):
@@ -173,11 +188,21 @@ class ReferenceAttack(Attack):
 
 
 class ExtractionAttack(AnyAttack):
-    """An attack that builds a model of its own that does what the victim does."""
+    """An attack that builds a model of its own that does what the victim does.
+
+    It has images of its own (``view.auxiliary``) and no candidates. One without ``View.QUERY`` among its needs asks
+    for nothing and is run once, with a budget of 0.
+    """
+
+    def wants_pretrained(self) -> bool:
+        """Whether ``view.pretrained`` is used: a model of ``shadow_architecture``, trained on the auxiliary images."""
+        return View.AUXILIARY in self.needs
 
     @abstractmethod
     def extract(self, view: AdversaryView, budget: int) -> Stolen:
         """Steal the model with at most ``budget`` queries (``view.query`` refuses more). Must be deterministic.
 
-        ``view.scratch`` is a folder for checkpoints, which the next attempt finds again after an interruption.
+        Surrogates are best trained by ``view.teach``: what was learned before from the same answers is not learned
+        again. ``view.scratch`` is a folder for checkpoints of any other training, which the next attempt finds again
+        after an interruption.
         """

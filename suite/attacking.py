@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from device.board import Board
 from suite import models, querying
-from suite.attack_model import Attack, Guess, Observation, ReferenceAttack, ShadowObservation
+from suite.attack_model import Attack, ExtractionAttack, Guess, Observation, ReferenceAttack, ShadowObservation
 from suite.augment import view_of
 from suite.deploying import Laid
 from suite.evaluating import Evaluation, evaluate
@@ -51,16 +51,17 @@ class Outcome:
 def shadow_jobs(attack: PluginSpec, victim: TrainJob) -> tuple[TrainJob, ...]:
     """The shadow models that an attack needs, whether to attack with or to set its threshold.
 
-    An attack with reference models sets its threshold by those.
+    An attack with reference models sets its threshold by those; of an extraction it is the pre-trained model.
 
     Raises:
         PluginError: the attack names an architecture that does not exist.
     """
     plugin = attack.make()
-    if isinstance(plugin, ReferenceAttack) or not isinstance(plugin, Attack):
-        return ()
+    n_shadows = 0 if isinstance(plugin, ReferenceAttack) else victim.profile.shadows
+    if isinstance(plugin, ExtractionAttack):
+        n_shadows = int(plugin.wants_pretrained())
     first = dataclasses.replace(victim, architecture=plugin.shadow_architecture(victim.architecture), role=Role.SHADOW)
-    return tuple(dataclasses.replace(first, index=i) for i in range(victim.profile.shadows))
+    return tuple(dataclasses.replace(first, index=i) for i in range(n_shadows))
 
 
 def attacker_jobs(attack: PluginSpec, victim: TrainJob) -> tuple[TrainJob, ...]:

@@ -82,8 +82,8 @@ def survey(
 ) -> dict[str, Any]:
     """What a deployment would need and show, found out before anything is trained.
 
-    Returns ``planned_bytes``, ``training_bytes`` (what training takes beside them), ``table`` (per layer), ``shows``
-    and ``policy``.
+    Returns ``planned_bytes``, ``training_bytes`` (what training takes beside them), ``table`` (per layer), ``shows``,
+    ``policy``, ``answers_alone`` and ``disguised``.
 
     Raises:
         PluginError: the defense cannot be put on this victim (a k beyond the model, for example).
@@ -170,6 +170,8 @@ def _about(deployment: Deployment, plan: MemoryPlan) -> dict[str, Any]:
     return {
         "policy": str(deployment.policy),
         "shows": sorted(deployment.shows),
+        "answers_alone": deployment.answers_alone is not None,
+        "disguised": deployment.disguised,
         "planned_bytes": plan.peak_bytes,
         "training_bytes": training_bytes(deployment.segments) if deployment.training else 0,
         "tee_flops_frac": hidden / (hidden + public) if hidden else 0.0,

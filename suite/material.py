@@ -34,6 +34,7 @@ class Material:
 
     dataset: Dataset
     splits: Splits
+    normaliser: Normaliser
     members: LabelledImages
     auxiliary: LabelledImages
     test: LabelledImages
@@ -106,6 +107,7 @@ def prepare(dataset_name: str, seed: int, profile: Profile) -> Material:
     return Material(
         dataset=dataset,
         splits=splits,
+        normaliser=normaliser,
         members=members,
         auxiliary=auxiliary,
         test=test,

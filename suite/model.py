@@ -93,7 +93,8 @@ class Deployment:
     one world; the last one makes the [n_classes] probabilities, to which ``policy`` is applied. ``public_answer``
     names a tensor (n_classes,), logits or probabilities, that the public part hands out without any help of the TEE,
     if it has one: what somebody gets who uses the model without being allowed to. ``training``: None where the device
-    answers queries and no more.
+    answers queries and no more. ``disguised``: parameters of the public part are hidden ones in disguise (scaled,
+    masked, shuffled), which the TEE undoes in what they compute.
 
     Raises:
         GraphError: there is no segment or there are too many, the last one does not end in one (n_classes,) tensor, the
@@ -105,6 +106,7 @@ class Deployment:
     policy: OutputPolicy
     public_answer: str | None = None
     training: OnDeviceTraining | None = None
+    disguised: bool = False
 
     def __post_init__(self) -> None:
         if not self.segments:

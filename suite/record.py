@@ -188,6 +188,45 @@ class AttackInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class ExtractionPoint:
+    """What was stolen with one budget. Estimates are shares of images.
+
+    ``accuracy``: the stolen model on the test images; ``fidelity``: how often it gives the class that the deployment
+    gives; ``transfer_fgsm`` and ``transfer_pgd``: how often the deployment errs on adversarial examples made on the
+    stolen model, of images that it got right before, None where it got none right.
+    """
+
+    budget: int
+    n_queries: int
+    accuracy: Estimate
+    fidelity: Estimate
+    transfer_fgsm: Estimate | None
+    transfer_pgd: Estimate | None
+
+
+@dataclass(frozen=True, slots=True)
+class ExtractionInfo:
+    """How the extraction went: one point a budget, the smallest first.
+
+    ``shadow_architecture``: of the attacker's own pre-trained model, None where it has none; ``epsilon_pixels``: the
+    largest change of a pixel value (0 to 255) in an adversarial example; ``n_transferred``: images changed.
+
+    Raises:
+        RecordError: there is no point, or budgets do not rise.
+    """
+
+    shadow_architecture: str | None
+    epsilon_pixels: float
+    n_transferred: int
+    points: tuple[ExtractionPoint, ...]
+
+    def __post_init__(self) -> None:
+        budgets = [point.budget for point in self.points]
+        if not budgets or budgets != sorted(set(budgets)):
+            raise RecordError(f"points must be of rising budgets, at least one, not {budgets}")
+
+
+@dataclass(frozen=True, slots=True)
 class ScoresFile:
     """Where the raw scores lie, relative to the record's own folder, and their SHA-256 in hex."""
 
@@ -224,10 +263,13 @@ class ProvenanceInfo:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """All that is kept of one cell. ``latency`` is set when ``cell.measure`` is "latency", else ``attack``.
+    """All that is kept of one cell.
+
+    ``latency`` is set when ``cell.measure`` is "latency", else ``extraction`` when ``threat.goal`` is "extraction",
+    else ``attack``.
 
     Raises:
-        RecordError: not exactly that one of ``latency`` and ``attack`` is set which the measure asks for.
+        RecordError: not exactly that one of the three is set which measure and goal ask for.
     """
 
     schema: int
@@ -241,16 +283,25 @@ class Record:
     cost: CostInfo
     latency: LatencyInfo | None
     attack: AttackInfo | None
+    extraction: ExtractionInfo | None
     scores: ScoresFile | None
     provenance: ProvenanceInfo
 
     def __post_init__(self) -> None:
         if self.schema != SCHEMA:
             raise RecordError(f"schema {self.schema} is not {SCHEMA}, the one this version reads; run the cell again")
-        timed = self.cell.measure == "latency"
-        if (self.latency is not None) is not timed or (self.attack is not None) is timed:
-            wanted, other = ("latency", "attack") if timed else ("attack", "latency")
-            raise RecordError(f"measure {self.cell.measure!r} needs {wanted!r} set and {other!r} null")
+        wanted = self.outcome
+        names = ("latency", "attack", "extraction")
+        if [name for name in names if getattr(self, name) is not None] != [wanted]:
+            others = " and ".join(repr(name) for name in names if name != wanted)
+            raise RecordError(f"measure {self.cell.measure!r} needs {wanted!r} set, and {others} null")
+
+    @property
+    def outcome(self) -> str:
+        """The name of the field that says what came out."""
+        if self.cell.measure == "latency":
+            return "latency"
+        return "extraction" if self.threat.goal == "extraction" else "attack"
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,4 +338,31 @@ class LatencySamples:
     session: NDArray[np.int64]
 
 
-Scores = AttackScores | LatencySamples
+@dataclass(frozen=True, slots=True)
+class StolenAnswers:
+    """Raw answers of an extraction, classes as int64: B budgets, T test images, K of them changed.
+
+    ``budgets`` and ``queries`` [B]; ``labels`` [T], the truth, ``deployed`` [T], what the deployment says, and
+    ``stolen`` [B, T], what the stolen models say; ``images`` [T], indices into the data set. ``changed`` [K] are the
+    positions of the images that were changed, ``fgsm`` and ``pgd`` [B, K] what the deployment says of them then.
+    """
+
+    budgets: NDArray[np.int64]
+    queries: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    deployed: NDArray[np.int64]
+    stolen: NDArray[np.int64]
+    images: NDArray[np.int64]
+    changed: NDArray[np.int64]
+    fgsm: NDArray[np.int64]
+    pgd: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        b, t, k = len(self.budgets), len(self.labels), len(self.changed)
+        wanted = {"queries": (b,), "deployed": (t,), "images": (t,), "stolen": (b, t), "fgsm": (b, k), "pgd": (b, k)}
+        for name, shape in wanted.items():
+            if getattr(self, name).shape != shape:
+                raise RecordError(f"{name} must be {list(shape)}, not {list(getattr(self, name).shape)}")
+
+
+Scores = AttackScores | LatencySamples | StolenAnswers

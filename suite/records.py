@@ -26,6 +26,8 @@ from suite.record import (
     AttackScores,
     CellInfo,
     CostInfo,
+    ExtractionInfo,
+    ExtractionPoint,
     LatencyInfo,
     LatencySamples,
     LearningInfo,
@@ -38,6 +40,7 @@ from suite.record import (
     RecordError,
     Scores,
     ScoresFile,
+    StolenAnswers,
     TaskInfo,
     ThreatInfo,
     UtilityInfo,
@@ -45,12 +48,16 @@ from suite.record import (
 )
 
 __all__ = [
-    "METRICS", "SCHEMA", "AttackInfo", "AttackScores", "CellInfo", "CostInfo", "Estimate", "LatencyInfo",
-    "LatencySamples", "LearningInfo", "MachineInfo", "MedianInfo", "MetricsInfo", "ParityInfo", "ProvenanceInfo",
-    "Record", "RecordError", "Scores", "ScoresFile", "TaskInfo", "ThreatInfo", "UtilityInfo", "VictimInfo", "from_json",
-    "read_record", "read_records", "read_scores", "record_path", "to_json", "write_atomic", "write_record",
+    "METRICS", "SCHEMA", "AttackInfo", "AttackScores", "CellInfo", "CostInfo", "Estimate", "ExtractionInfo",
+    "ExtractionPoint", "LatencyInfo", "LatencySamples", "LearningInfo", "MachineInfo", "MedianInfo", "MetricsInfo",
+    "ParityInfo", "ProvenanceInfo", "Record", "RecordError", "Scores", "ScoresFile", "StolenAnswers", "TaskInfo",
+    "ThreatInfo", "UtilityInfo", "VictimInfo", "from_json", "read_record", "read_records", "read_scores",
+    "record_path", "to_json", "write_atomic", "write_record",
 ]  # fmt: skip
 
+_SCORES: Mapping[str, type[Scores]] = {
+    "latency": LatencySamples, "attack": AttackScores, "extraction": StolenAnswers
+}  # fmt: skip
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+=-]*")
 
 
@@ -173,7 +180,7 @@ def read_scores(results: Path, record: Record) -> Scores:
         raise RecordError(f"{path}: cannot be read: {error.strerror}{way_out}") from error
     if hashlib.sha256(data).hexdigest() != record.scores.sha256:
         raise RecordError(f"{path}: not the scores that the record was made of (SHA-256 differs){way_out}")
-    kind = LatencySamples if record.cell.measure == "latency" else AttackScores
+    kind: type[Scores] = _SCORES[record.outcome]
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             return kind(**{name: arrays[name] for name in arrays.files})

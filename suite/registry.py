@@ -20,7 +20,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar, dataclass_transform
 
-from suite.attack_model import AnyAttack
+from suite.attack_model import AnyAttack, Attack, ExtractionAttack
 from suite.model import Defense, Goal, View
 
 C = TypeVar("C", bound=type)
@@ -186,15 +186,33 @@ def attack(
     def decorate(cls: C) -> C:
         made = _parameters(Kind.ATTACK, name, cls)
         try:
-            told = {"name": name, "goal": Goal(goal), "needs": frozenset(View(need) for need in needs)}
+            told: dict[str, Any] = {"name": name, "goal": Goal(goal), "needs": frozenset(View(need) for need in needs)}
         except ValueError as error:
             raise PluginError(f"attack {name!r} ({':'.join(map(str, _location(made)))}): {error}") from error
+        if isinstance(made, type) and issubclass(made, AnyAttack):
+            _check_family(made, f"attack {name!r} ({':'.join(map(str, _location(made)))})", **told)
         _register(Kind.ATTACK, name, made, variants)
         for attribute, value in told.items():
             setattr(made, attribute, value)
         return made
 
     return decorate
+
+
+_FAMILIES: Mapping[Goal, type[AnyAttack]] = {Goal.MEMBERSHIP: Attack, Goal.EXTRACTION: ExtractionAttack}
+
+
+def _check_family(cls: type[AnyAttack], label: str, name: str, goal: Goal, needs: frozenset[View]) -> None:
+    """See that goal, base class and needs belong together.
+
+    Raises:
+        PluginError: they do not; says what does.
+    """
+    for served, base in _FAMILIES.items():
+        if issubclass(cls, base) is not (goal is served):
+            raise PluginError(f"{label}: an attack with goal {served} derives from {base.__name__}, and no other does")
+    if goal is Goal.EXTRACTION and View.OUTPUT in needs:
+        raise PluginError(f"{label}: extraction has no candidates whose output it could see; ask with View.QUERY")
 
 
 def victim(name: str, *, recipe: Any) -> Callable[[C], C]:

@@ -10,14 +10,17 @@ from pathlib import Path
 from device.board import Board
 from suite import gates, pool
 from suite.attacking import attacker_jobs, run_attack, shadow_jobs
-from suite.deploying import lay
-from suite.evaluating import evaluate
+from suite.deploying import Laid, lay
+from suite.evaluating import Evaluation, evaluate
+from suite.extracting import answers_of, extract
+from suite.extraction_metrics import extraction_points
 from suite.learning import learn_job_of
 from suite.matrix import Cell
 from suite.metrics import latency_metrics, membership_metrics
+from suite.model import Goal
 from suite.models import TrainJob
 from suite.provenance import code_hash, hash_json
-from suite.record import AttackInfo, AttackScores, Record, RecordError
+from suite.record import AttackInfo, AttackScores, ExtractionInfo, Record, RecordError
 from suite.recording import compose
 from suite.records import read_record, read_scores, record_path, write_record
 from suite.registry import Kind
@@ -25,6 +28,7 @@ from suite.retrying import Attempt, with_recovery
 from suite.spec import parse
 from suite.store import Store
 from suite.timing import LatencyMeter
+from suite.transfer import epsilon_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +64,12 @@ def run_attack_cell(cell: Cell, bench: Bench) -> Record:
         GateError: the deployment is not what PyTorch computes; the record is written all the same.
         PluginError, BoardError, StoreError, DataError, RecordError: see there.
     """
-    return with_recovery(bench.board, cell.id, lambda attempt: _attack(cell, bench, attempt))
+    assert cell.attack is not None
+    attack = _extract if cell.attack.make().goal is Goal.EXTRACTION else _infer_membership
+    return with_recovery(bench.board, cell.id, lambda attempt: attack(cell, bench, attempt))
 
 
-def _attack(cell: Cell, bench: Bench, attempt: Attempt) -> Record:
+def _infer_membership(cell: Cell, bench: Bench, attempt: Attempt) -> Record:
     assert cell.attack is not None
     began = time.perf_counter()
     job = victim_job(cell)
@@ -73,13 +79,7 @@ def _attack(cell: Cell, bench: Bench, attempt: Attempt) -> Record:
     evaluation, outcome = run_attack(bench.store, cell.attack, laid, cell.defense, job, bench.board)
     attacked = time.perf_counter()
     code = {"record": code_hash("suite.run", roots=("suite", "device"))}
-    keys = {
-        "victim": job.key().id,
-        "deployment": laid.key.id,
-        "evaluation": evaluation.key.id,
-        "guess": outcome.key.id,
-        "record": hash_json([cell.id, cell.profile.name, code]),
-    }
+    keys = _keys(cell, job, laid, evaluation, code) | {"guess": outcome.key.id}
     record = up_to_date(cell, bench, keys)
     if record is None:
         material = job.material()
@@ -99,12 +99,55 @@ def _attack(cell: Cell, bench: Bench, attempt: Attempt) -> Record:
         seconds = {"train": trained - began, "attack": attacked - trained, "score": time.perf_counter() - attacked}
         record = compose(
             cell, bench.store, job, laid, evaluation, bench.board,
-            attack=attack, latency=None, keys=keys, code=code, seconds=seconds, attempt=attempt,
+            attack=attack, keys=keys, code=code, seconds=seconds, attempt=attempt,
         )  # fmt: skip
         scores = AttackScores(outcome.scores, material.is_member, material.candidate_ids)
         record = write_record(bench.results, record, scores)
     gates.check(record, cell.defense.make().max_accuracy_loss_frac)
     return record
+
+
+def _extract(cell: Cell, bench: Bench, attempt: Attempt) -> Record:
+    assert cell.attack is not None
+    began = time.perf_counter()
+    job = victim_job(cell)
+    pool.ensure(bench.store, training_jobs([cell]), bench.plugins, bench.workers)
+    trained = time.perf_counter()
+    laid = lay(bench.store, cell.defense, job)
+    evaluation, thefts = extract(bench.store, cell.attack, laid, cell.defense, job, bench.board)
+    attacked = time.perf_counter()
+    code = {"record": code_hash("suite.run", roots=("suite", "device"))}
+    keys = _keys(cell, job, laid, evaluation, code)
+    keys |= {f"stolen_{theft.about['budget']}": theft.key.id for theft in thefts}
+    record = up_to_date(cell, bench, keys)
+    if record is None:
+        material = job.material()
+        answers = answers_of(evaluation, thefts, material)
+        own = attacker_jobs(cell.attack, job)
+        extraction = ExtractionInfo(
+            shadow_architecture=own[0].architecture if own else None,
+            epsilon_pixels=epsilon_of(material.dataset.input_shape),
+            n_transferred=len(answers.changed),
+            points=extraction_points(answers),
+        )
+        seconds = {"train": trained - began, "attack": attacked - trained, "score": time.perf_counter() - attacked}
+        record = compose(
+            cell, bench.store, job, laid, evaluation, bench.board,
+            extraction=extraction, keys=keys, code=code, seconds=seconds, attempt=attempt,
+        )  # fmt: skip
+        record = write_record(bench.results, record, answers)
+    gates.check(record, cell.defense.make().max_accuracy_loss_frac)
+    return record
+
+
+def _keys(cell: Cell, job: TrainJob, laid: Laid, evaluation: Evaluation, code: dict[str, str]) -> dict[str, str]:
+    """What a record was made of, the attack's own part left out."""
+    return {
+        "victim": job.key().id,
+        "deployment": laid.key.id,
+        "evaluation": evaluation.key.id,
+        "record": hash_json([cell.id, cell.profile.name, code]),
+    }
 
 
 Turns = Callable[[LatencyMeter, int], None]
@@ -142,7 +185,6 @@ def _latency(cell: Cell, bench: Bench, turns: Turns, attempt: Attempt) -> Record
     keys = {"victim": job.key().id, "deployment": laid.key.id, "evaluation": evaluation.key.id}
     record = compose(
         cell, bench.store, job, laid, evaluation, bench.board,
-        attack=None,
         latency=latency_metrics(samples, switches, seed=cell.seed),
         keys=keys,
         code={"record": code_hash("suite.run", roots=("suite", "device"))},

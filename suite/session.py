@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from suite import matrix
+from suite.attack_model import AnyAttack, Layout
 from suite.attacking import attacker_jobs
 from suite.boards import make_board
 from suite.deploying import survey
@@ -166,6 +167,8 @@ class Run:
                 self.excluded.append(dataclasses.replace(verdict, cell=cell))
             elif hidden := unmet(cell, verdict["shows"]):
                 self.excluded.append(Exclusion(cell, f"{cell.measure} needs {hidden}, which the deployment hides"))
+            elif cell.attack and (reason := unsuited(cell.attack, verdict)):
+                self.excluded.append(Exclusion(cell, f"{cell.measure}: {reason}"))
             else:
                 kept.append(cell)
             if not isinstance(verdict, Exclusion) or verdict.memory:
@@ -218,6 +221,12 @@ def unmet(cell: Cell, shows: Iterable[str]) -> str:
     """What the cell's attack needs and the deployment does not show, as text; empty when nothing."""
     needs: frozenset[View] = cell.attack.make().needs if cell.attack else frozenset()
     return ", ".join(sorted(needs - {View(name) for name in shows}))
+
+
+def unsuited(attack: PluginSpec, surveyed: Mapping[str, Any]) -> str:
+    """Why the attack has nothing to do on such a deployment, as text; empty when it has."""
+    plugin: AnyAttack = attack.make()
+    return plugin.unsuited(Layout(surveyed["answers_alone"], surveyed["disguised"]))
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:

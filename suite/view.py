@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
-from device.board import Session
+from device.board import Answer, Session
 from device.training import TrainOptions
+from suite import surrogates
 from suite.attack_model import Observation, ReferenceModel, References, ShadowObservation
 from suite.graph.ir import Graph
 from suite.model import LabelledImages, View
 from suite.policy import OutputPolicy, Outputs
 from suite.seen_training import SeenStep, SeenTraining
+from suite.surrogates import Lesson, Teacher
 
 
 class ViewError(PermissionError):
@@ -30,6 +33,7 @@ class Shown:
     ``public``: the graphs of ``public_file``, the normal world's model file as it is. The last ones are for attacks
     with reference models, see ``suite.attack_model.Observation``; ``scratch`` is a folder for the attack's checkpoints,
     and ``budget`` the images it may still ask for, None where there is no limit.
+    ``pretrained`` reads the model of ``AdversaryView.pretrained``, ``teacher`` trains what ``teach`` is asked for.
     """
 
     architecture: str
@@ -52,6 +56,9 @@ class Shown:
     reference_models: tuple[ReferenceModel, ...] = ()
     scratch: Path | None = None
     budget: int | None = None
+    disguised: bool = False
+    pretrained: Callable[[], nn.Module] | None = None
+    teacher: Teacher = surrogates.teach
 
     @property
     def n_asked(self) -> int:
@@ -161,6 +168,29 @@ class AdversaryView:
         return self._shown.reference_models
 
     @property
+    def pretrained(self) -> nn.Module:
+        """A copy of the attacker's own model of the victim's architecture, or of the one that the attack names.
+
+        Trained on labelled auxiliary images, as many as the victim has members; in eval mode, to logits. It stands for
+        the public pre-trained model that an attacker starts from.
+        """
+        self._allow(View.AUXILIARY)
+        if self._shown.pretrained is None:
+            raise ViewError(
+                "this view has no pre-trained model: wants_pretrained() of the attack says that it needs none"
+            )
+        return self._shown.pretrained()
+
+    @property
+    def disguised(self) -> bool:
+        """Whether public parameters are hidden ones in disguise; how a defense works is no secret."""
+        return self._shown.disguised
+
+    def teach(self, lesson: Lesson) -> nn.Module:
+        """Train a surrogate on what was learned; see ``suite.surrogates``. The same lesson is trained once."""
+        return self._shown.teacher(lesson)
+
+    @property
     def seed(self) -> int:
         """Of whatever the attack draws."""
         return self._shown.seed
@@ -178,6 +208,18 @@ class AdversaryView:
         Raises:
             ViewError: QUERY is not declared or not shown, the session is over, or the budget is spent.
         """
+        return self._asked(images, boundary=False).outputs
+
+    def query_boundary(self, images: NDArray[np.float32]) -> Answer:
+        """As ``query``, and every tensor that crosses between the worlds meanwhile.
+
+        Raises:
+            ViewError: as ``query``, or BOUNDARY is not declared or not shown.
+        """
+        self._allow(View.BOUNDARY)
+        return self._asked(images, boundary=True)
+
+    def _asked(self, images: NDArray[np.float32], *, boundary: bool) -> Answer:
         self._allow(View.QUERY)
         if self._session is None:
             raise ViewError("the session is over: query inside observe()")
@@ -185,7 +227,7 @@ class AdversaryView:
         if budget is not None and self.n_queries + len(images) > budget:
             raise ViewError(f"{self.n_queries} of {budget} queries are spent, {len(images)} more are over the budget")
         self.n_queries += len(images)
-        return self._session.infer(images).outputs
+        return self._session.infer(images, boundary=True) if boundary else self._session.infer(images)
 
     def train(self, options: TrainOptions) -> SeenTraining:
         """Begin to train the deployment on the board, on whatever the attacker likes.

@@ -1,0 +1,41 @@
+"""Hybrid extraction: the exposed layers as they are, the hidden ones from a public model, and answers to learn from."""
+
+from suite import ExtractionAttack, Goal, Stolen, View, attack
+from suite.exposed import exposed_layers, template_of, with_weights
+from suite.graph.module import GraphModule
+from suite.transfer_set import FINE_TUNING, FROM_SCRATCH, at_random
+from suite.view import AdversaryView
+
+FAITHFUL = 0.99
+"""Share of the answers that a model agrees with which is the victim's own."""
+
+
+@attack("hybrid", goal=Goal.EXTRACTION, needs={View.WEIGHTS, View.QUERY, View.AUXILIARY})
+class Hybrid(ExtractionAttack):
+    """A surrogate made of the public part's weights and of a public pre-trained model's for what is hidden.
+
+    Zhang et al., "No Privacy Left Outside: On the (In-)Security of TEE-Shielded DNN Partition for On-Device ML", IEEE
+    S&P 2024, section III: initialise from both, then train with the answers.
+
+    Interpretation: the public pre-trained model is the attacker's own, of the victim's architecture, trained on
+    labelled images of its own. Exposed layers stay fixed while the hidden ones learn. Where all layers are exposed and
+    the model so made agrees with 99 % of the answers, it is taken as it is; where it does not, the exposed weights are
+    not all that the deployment computes with, and all learn. Layers that a defense disguises are not taken for exposed;
+    with none exposed this is ``knockoff``.
+    """
+
+    def extract(self, view: AdversaryView, budget: int) -> Stolen:
+        """Place the exposed layers, ask, train the rest."""
+        known = at_random(view, budget)
+        pretrained = view.pretrained
+        template = template_of(pretrained, view.input_shape)
+        found = {} if view.disguised else exposed_layers(view.public, template, view.input_shape)
+        if not found:
+            return Stolen(view.teach(known.lesson(pretrained, FINE_TUNING, seed=view.seed)), view.n_queries)
+        graph = with_weights(template, found)
+        hidden = [node.name for node in template.parameter_nodes() if node.name not in found]
+        start = GraphModule(graph, hidden or None).eval()
+        if not hidden and known.agreement(start) >= FAITHFUL:
+            return Stolen(start, view.n_queries)
+        rate = FROM_SCRATCH if hidden else FINE_TUNING
+        return Stolen(view.teach(known.lesson(start, rate, seed=view.seed)), view.n_queries)
