@@ -3,7 +3,7 @@
 from suite import ExtractionAttack, Goal, Stolen, View, attack
 from suite.exposed import exposed_layers, template_of, with_weights
 from suite.graph.module import GraphModule
-from suite.transfer_set import FINE_TUNING, FROM_SCRATCH, at_random
+from suite.transfer_set import FINE_TUNING, FROM_SCRATCH, TransferSet, at_random
 from suite.view import AdversaryView
 
 FAITHFUL = 0.99
@@ -18,10 +18,12 @@ class Hybrid(ExtractionAttack):
     S&P 2024, section III: initialise from both, then train with the answers.
 
     Interpretation: the public pre-trained model is the attacker's own, of the victim's architecture, trained on
-    labelled images of its own. Exposed layers stay fixed while the hidden ones learn. Where all layers are exposed and
-    the model so made agrees with 99 % of the answers, it is taken as it is; where it does not, the exposed weights are
-    not all that the deployment computes with, and all learn. Layers that a defense disguises are not taken for exposed;
-    with none exposed this is ``knockoff``.
+    labelled images of its own. Exposed layers stay fixed while the hidden ones learn: first what the pre-trained model
+    learned, from the same images and labels, but behind the exposed layers; then what was answered. (From the answers
+    at once, fifty of them made a worse model than ``knockoff`` does.) Where all layers are exposed and the model so
+    made agrees with 99 % of the answers, it is taken as it is; where it does not, the exposed weights are not all that
+    the deployment computes with, and all learn. Layers that a defense disguises are not taken for exposed; with none
+    exposed this is ``knockoff``.
     """
 
     def extract(self, view: AdversaryView, budget: int) -> Stolen:
@@ -35,7 +37,11 @@ class Hybrid(ExtractionAttack):
         graph = with_weights(template, found)
         hidden = [node.name for node in template.parameter_nodes() if node.name not in found]
         start = GraphModule(graph, hidden or None).eval()
-        if not hidden and known.agreement(start) >= FAITHFUL:
+        if hidden:
+            own = view.pretrained_on
+            start = view.teach(
+                TransferSet(own.images, own.labels, view.n_classes).lesson(start, FROM_SCRATCH, seed=view.seed)
+            )
+        elif known.agreement(start) >= FAITHFUL:
             return Stolen(start, view.n_queries)
-        rate = FROM_SCRATCH if hidden else FINE_TUNING
-        return Stolen(view.teach(known.lesson(start, rate, seed=view.seed)), view.n_queries)
+        return Stolen(view.teach(known.lesson(start, FINE_TUNING, seed=view.seed)), view.n_queries)

@@ -20,8 +20,8 @@ class Knockoff(ExtractionAttack):
 
     Orekondy et al., "Knockoff Nets: Stealing Functionality of Black-Box Models", CVPR 2019, sections 4.1 (choice of
     images: ``random`` or ``adaptive``) and 4.2 (training, by the cross-entropy of the answered probabilities; a label
-    is taken for certain). The surrogate begins as a pre-trained model, as theirs do, or with ``start=scratch`` at random.
-    It reads answers alone, so it is the black box's bound for attacks that read weights.
+    is taken for certain). The surrogate begins as a pre-trained model, as theirs do, or at random with
+    ``start=scratch``. It reads answers alone, so it is the black box's bound for attacks that read weights.
 
     Interpretation: the pre-trained model is the attacker's own of the victim's architecture, trained on labelled images
     of its own. ``adaptive`` is their policy gradient over the images' classes, in ten rounds, rewarded by all three of

@@ -16,7 +16,7 @@ LayerWeights = Mapping[str, Weights]
 
 
 def template_of(module: nn.Module, input_shape: tuple[int, int, int]) -> Graph:
-    """The graph of a model of the attacker's own, from images to logits, with batch norms folded like a deployment's."""
+    """The graph of a model of the attacker's own, to logits, with batch norms folded like a deployment's."""
     return export_graph(module, input_shape, softmax=False)
 
 

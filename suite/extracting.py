@@ -137,6 +137,7 @@ def show(store: Store, laid: Laid, job: TrainJob, attack: PluginSpec, scratch: P
         outputs=np.empty((0, material.dataset.n_classes), np.float32),
         shows=frozenset(View(name) for name in laid.about["shows"]) - {View.OUTPUT},
         public=tuple(segment.graph for segment in parse_file(laid.files.public).as_segments()),
+        public_file=laid.files.public.read_bytes(),
         boundary={},
         auxiliary=material.auxiliary,
         shadows=(),
@@ -145,6 +146,7 @@ def show(store: Store, laid: Laid, job: TrainJob, attack: PluginSpec, scratch: P
         budget=budget,
         disguised=laid.about["disguised"],
         pretrained=functools.partial(models.load_trained, models.train_job(store, own[0]), own[0]) if own else None,
+        pretrained_on=own[0].split()[0] if own else None,
         teacher=surrogates.kept_in(store),
     )
 

@@ -12,6 +12,7 @@ import pandas as pd
 
 from suite import published_pi
 from suite.estimate import Estimate, over_seeds, wilson
+from suite.leaderboard_extraction import extraction_frame
 from suite.leaderboard_notes import table_notes
 from suite.metrics import MetricError, paired_excess
 from suite.published import Published, published
@@ -49,7 +50,8 @@ class Table:
     """The leaderboard of one victim on one data set, at one scale, on one board in one mode.
 
     ``defenses`` has ``DEFENSE_COLUMNS``, a row a defense, the bounds first and last; ``attacks`` has
-    ``ATTACK_COLUMNS``, a row an attack on a defense. A figure that was not measured is NaN. Units are in the
+    ``ATTACK_COLUMNS``, a row a membership attack on a defense; ``extraction`` has ``EXTRACTION_COLUMNS``, a row an
+    extraction, defense and budget. A figure that was not measured is NaN. Units are in the
     column names; a metric's ``_low`` and ``_high`` are the ends of its 95 % interval. ``mode`` is how the board's
     clock runs, "" where its records do not say.
     """
@@ -61,6 +63,7 @@ class Table:
     mode: str
     defenses: pd.DataFrame
     attacks: pd.DataFrame
+    extraction: pd.DataFrame
     notes: tuple[str, ...]
     published: tuple[Published, ...]
 
@@ -114,9 +117,9 @@ class _Row:
 
     def __post_init__(self) -> None:
         for record in self.records:
-            if record.attack is None:
+            if record.latency is not None:
                 self.timed.append(record)
-            else:
+            elif record.attack is not None:
                 self.attacks.setdefault(record.cell.measure, []).append(record)
         ranked = {a: e.value for a in self.attacks if (e := self.metric(a, "auc")) is not None}
         self.best = max(sorted(ranked), key=ranked.__getitem__, default=None)
@@ -158,8 +161,9 @@ def _table(key: _Key, records: Sequence[Record], scores_of: ScoresOf, problems: 
     attacks = pd.DataFrame(
         [_attack_row(row, attack) for row in rows for attack in sorted(row.attacks)], columns=ATTACK_COLUMNS
     )
+    extraction = extraction_frame([row.defense for row in rows], records, BLACK_BOX, scores_of, problems)
     notes = table_notes(records, defenses)
-    return Table(*key, defenses, attacks, notes, published(key[0], key[1]))
+    return Table(*key, defenses, attacks, extraction, notes, published(key[0], key[1]))
 
 
 def _defense_row(row: _Row, box: _Row | None, scores_of: ScoresOf, problems: list[str]) -> dict[str, object]:
@@ -239,7 +243,7 @@ def _excess(row: _Row, box: _Row, scores_of: ScoresOf, problems: list[str]) -> E
 def _paired(ours: Scores, bound: Scores, names: str) -> Estimate:
     """The difference after bringing both into the order of their candidates."""
     if not isinstance(ours, AttackScores) or not isinstance(bound, AttackScores):
-        raise RecordError(f"{names}: latency samples where scores of candidates belong")
+        raise RecordError(f"{names}: other raw data where scores of candidates belong")
     a, b = np.argsort(ours.candidates, kind="stable"), np.argsort(bound.candidates, kind="stable")
     same = np.array_equal(ours.candidates[a], bound.candidates[b])
     if not same or not np.array_equal(ours.is_member[a], bound.is_member[b]):

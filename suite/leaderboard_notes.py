@@ -51,6 +51,7 @@ def table_notes(records: Sequence[Record], defenses: pd.DataFrame) -> tuple[str,
         _withheld(records),
         _EXCESS + _unpaired(defenses) if attacked else "",
         _answers_only(records),
+        _extraction(records),
         _latency(records),
         _PREDICTED,
         _mixed(records),
@@ -129,6 +130,26 @@ def _answers_only(records: Sequence[Record]) -> str:
     return (
         "Every attack here looks at the answers alone. None reads normal-world weights or the tensors that cross, so"
         " hiding layers cannot lower these figures, only hiding answers can; they say nothing of white-box attacks."
+    )
+
+
+def _extraction(records: Sequence[Record]) -> str:
+    found = [r for r in records if r.extraction]
+    if not found:
+        return ""
+    infos = [r.extraction for r in found if r.extraction]
+    reach = " or ".join(f"{e:g}" for e in sorted({info.epsilon_pixels for info in infos}))
+    changed = sorted({info.n_transferred for info in infos})
+    many = f"{changed[0]:,}" if len(changed) == 1 else f"{changed[0]:,} to {changed[-1]:,}"
+    over = (
+        " Over full_tee: fidelity at the largest budget above that of the best extraction from full_tee with the same"
+    )
+    over += " answers, paired on the test images."
+    return (
+        f"Extraction, by number of queries: fidelity is the share of the {found[0].task.n_test:,} test images on which the"
+        " stolen model says what the deployment says, accuracy the share on which it is right. PGD and FGSM: share of"
+        f" {many} images that the deployment gets right, and no longer does when changed by at most {reach} of 255 against"
+        " the stolen model. The attacker begins with a model of its own, trained on labelled images of its own." + over
     )
 
 

@@ -16,6 +16,7 @@ from tabulate import tabulate
 
 from suite.leaderboard import Leaderboard, Table
 from suite.records import write_atomic
+from suite.render_extraction import extraction_grid
 from suite.render_grids import Grid, Text, attack_grid, cost_grid, leak_grid, published_grids
 
 WIDTH = 120
@@ -79,6 +80,11 @@ def attacks_csv(board: Leaderboard) -> str:
     return _keyed(board, "attacks").to_csv(index=False, lineterminator="\n")
 
 
+def extraction_csv(board: Leaderboard) -> str:
+    """One line an extraction, defense and budget."""
+    return _keyed(board, "extraction").to_csv(index=False, lineterminator="\n")
+
+
 def as_json(board: Leaderboard) -> str:
     """Everything, as one object; null means not measured."""
     tables = [
@@ -86,6 +92,7 @@ def as_json(board: Leaderboard) -> str:
             **table.key,
             "defenses": _plain_rows(table.defenses),
             "attacks": _plain_rows(table.attacks),
+            "extraction": _plain_rows(table.extraction),
             "notes": list(table.notes),
             "published": [dataclasses.asdict(p) for p in table.published],
         }
@@ -107,7 +114,9 @@ FORMATS: Mapping[str, Callable[[Leaderboard], str]] = {
 
 
 def write_tables(board: Leaderboard, folder: Path) -> tuple[Path, ...]:
-    """Write leaderboard.md, .csv, .json, .tex and leaderboard_attacks.csv, each at once or not at all.
+    """Write leaderboard.md, .csv, .json and .tex, leaderboard_attacks.csv and leaderboard_extraction.csv.
+
+    Each is written at once or not at all.
 
     Raises:
         RecordError: the folder cannot be written.
@@ -116,6 +125,7 @@ def write_tables(board: Leaderboard, folder: Path) -> tuple[Path, ...]:
         "leaderboard.md": markdown(board),
         "leaderboard.csv": csv(board),
         "leaderboard_attacks.csv": attacks_csv(board),
+        "leaderboard_extraction.csv": extraction_csv(board),
         "leaderboard.json": as_json(board),
         "leaderboard.tex": latex(board),
     }
@@ -135,6 +145,8 @@ def _grids(table: Table) -> Iterator[Grid]:
     yield cost_grid(table)
     if len(table.attacks):
         yield attack_grid(table)
+    if len(table.extraction):
+        yield extraction_grid(table)
 
 
 def _remarks(board: Leaderboard) -> Iterator[tuple[str, list[str]]]:

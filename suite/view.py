@@ -32,8 +32,9 @@ class Shown:
 
     ``public``: the graphs of ``public_file``, the normal world's model file as it is. The last ones are for attacks
     with reference models, see ``suite.attack_model.Observation``; ``scratch`` is a folder for the attack's checkpoints,
-    and ``budget`` the images it may still ask for, None where there is no limit.
-    ``pretrained`` reads the model of ``AdversaryView.pretrained``, ``teacher`` trains what ``teach`` is asked for.
+    and ``budget`` the images it may still ask for, None where there is no limit. ``pretrained`` reads the model of
+    ``AdversaryView.pretrained``, which has seen the auxiliary images at the positions ``pretrained_on``; ``teacher``
+    trains what ``teach`` is asked for.
     """
 
     architecture: str
@@ -58,6 +59,7 @@ class Shown:
     budget: int | None = None
     disguised: bool = False
     pretrained: Callable[[], nn.Module] | None = None
+    pretrained_on: NDArray[np.int64] | None = None
     teacher: Teacher = surrogates.teach
 
     @property
@@ -180,6 +182,15 @@ class AdversaryView:
                 "this view has no pre-trained model: wants_pretrained() of the attack says that it needs none"
             )
         return self._shown.pretrained()
+
+    @property
+    def pretrained_on(self) -> LabelledImages:
+        """The auxiliary images that ``pretrained`` was trained on."""
+        self._allow(View.AUXILIARY)
+        if self._shown.pretrained_on is None:
+            raise ViewError("this view has no pre-trained model, and so no images that it was trained on")
+        own, chosen = self._shown.auxiliary, self._shown.pretrained_on
+        return LabelledImages(own.images[chosen], own.labels[chosen])
 
     @property
     def disguised(self) -> bool:
