@@ -11,6 +11,7 @@ from suite.attack_model import (
     ShadowObservation,
     Stolen,
 )
+from suite.exposure_model import ExposureAttack, LayerLosses
 from suite.graph.ir import Graph, Node, Op
 from suite.graph.partition import Segment, World, split
 from suite.model import (
@@ -35,11 +36,13 @@ __all__ = [
     "Defense",
     "Deployment",
     "Effort",
+    "ExposureAttack",
     "ExtractionAttack",
     "Goal",
     "Graph",
     "Guess",
     "LabelledImages",
+    "LayerLosses",
     "Learned",
     "LearnedDefense",
     "LearningProgress",

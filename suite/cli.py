@@ -8,7 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from device.board import BoardError
-from suite import board_commands, commands, finetune_commands, predict_commands, sealing_commands
+from suite import (
+    board_commands,
+    commands,
+    exposure_commands,
+    finetune_commands,
+    predict_commands,
+    sealing_commands,
+)
 from suite.errors import EXPECTED
 from suite.graph.planner import DoesNotFit
 from suite.render import FORMATS
@@ -42,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
     plan.add_argument("--tee-mib", type=float, default=16.0, help="the TEE's memory limit (default: %(default)g)")
     predict_commands.add_predict(add)
     finetune_commands.add_finetune(add)
+    exposure_commands.add_exposure(add)
     check = add("check", commands.check, "run the conformance kit over plugins")
     check.add_argument("names", nargs="*", help="plugins by name (default: all, or those of --plugin)")
     for sub in (listing, plan, check):

@@ -15,16 +15,17 @@ from typing import Any
 
 import torch
 
+from suite.exposure import ExposureJob, measure_job
 from suite.learning import LearnJob, learn_job
 from suite.model import LearningProgress
 from suite.models import TrainJob, train_job
-from suite.registry import Kind, discover, load_file
+from suite.registry import discover, load_file
 from suite.store import Busy, Store, StoreError
 from suite.tally import Tally
 from victims.training import Progress
 
-Job = TrainJob | LearnJob
-"""A model to train, or what a defense learns about one."""
+Job = TrainJob | LearnJob | ExposureJob
+"""A model to train, what a defense learns about one, or how exposed a layer of one is."""
 
 
 class TrainingStopped(RuntimeError):
@@ -36,7 +37,7 @@ _failed: dict[tuple[Path, Job], Exception] = {}
 
 
 def ensure(store: Store, jobs: Iterable[Job], plugins: Sequence[str] = (), workers: int | None = None) -> None:
-    """Train every job that the store does not have yet: the models, then what defenses learn about them.
+    """Train every job that the store does not have yet: the models, then what is learned and measured about them.
 
     One job runs on one thread, so that its result does not depend on the number of cores; jobs run side by side on
     the cores this process may use (one at a time on a GPU). ``plugins`` are loose files that workers must import.
@@ -47,7 +48,7 @@ def ensure(store: Store, jobs: Iterable[Job], plugins: Sequence[str] = (), worke
     """
     wanted = list(dict.fromkeys(jobs))
     errors = _ensure(store, [job for job in wanted if isinstance(job, TrainJob)], plugins, workers)
-    lessons = [job for job in wanted if isinstance(job, LearnJob)]
+    lessons = [job for job in wanted if not isinstance(job, TrainJob)]
     # What a victim's training ended with is the error of all that would be learned about it.
     possible = [job for job in lessons if (store.root, job.victim) not in _failed]
     errors += _ensure(store, possible, plugins, workers)
@@ -83,6 +84,8 @@ def _ensure(store: Store, jobs: Sequence[Job], plugins: Sequence[str], workers: 
 def _train(store: Store, job: Job, note: Callable[[Progress | LearningProgress], None], *, wait: bool = True) -> None:
     if isinstance(job, LearnJob):
         learn_job(store, job, note, wait=wait)
+    elif isinstance(job, ExposureJob):
+        measure_job(store, job, note, wait=wait)
     else:
         train_job(store, job, note, wait=wait)
 
@@ -176,7 +179,7 @@ def _start_worker(messages: Any, plugins: list[str], parent: int) -> None:
     _messages = messages
     torch.set_num_threads(1)
     _die_with(parent)
-    discover((Kind.VICTIM, Kind.DEFENSE))
+    discover()
     for path in plugins:
         load_file(Path(path))
 

@@ -6,19 +6,22 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
+from suite.exposure import ExposureJob
 from suite.learning import LearnJob
 from suite.model import LearningProgress
 from suite.models import TrainJob
 from suite.progress import announce, duration
 from victims.training import Progress
 
-Job = TrainJob | LearnJob
+Job = TrainJob | LearnJob | ExposureJob
 AnyProgress = Progress | LearningProgress
 
 TELL_EVERY_S = 10.0
 _SHOWN = 3
 """Trainings named in one line; on a machine of many cores the line would not end."""
-_WORDS = {"victim": "victim", "shadow": "shadow", "reference": "reference model", "defense": "defense"}
+_WORDS = {
+    "victim": "victim", "shadow": "shadow", "reference": "reference model", "defense": "defense", "layer": "layer",
+}  # fmt: skip
 
 
 class Tally:
@@ -31,7 +34,7 @@ class Tally:
         self._workers = workers
         self._total = len(jobs)
         self._started = self._told = time.monotonic()
-        numbers = Counter("defense" if isinstance(job, LearnJob) else str(job.role) for job in jobs)
+        numbers = Counter(map(_role, jobs))
         known = [(numbers[role], word) for role, word in _WORDS.items() if numbers[role]]
         parts = [f"{number} {word}{'s' if number > 1 else ''}" for number, word in known]
         beside = f", {workers} side by side" if workers > 1 else ""
@@ -87,3 +90,9 @@ class Tally:
             for job in self._left
         ]
         return f"about {duration(max(sum(left_s) / self._workers, *left_s, 1.0))} left"
+
+
+def _role(job: Job) -> str:
+    if isinstance(job, TrainJob):
+        return str(job.role)
+    return "defense" if isinstance(job, LearnJob) else "layer"
