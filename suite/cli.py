@@ -15,6 +15,7 @@ from suite import (
     finetune_commands,
     predict_commands,
     sealing_commands,
+    transfer,
 )
 from suite.errors import EXPECTED
 from suite.graph.planner import DoesNotFit
@@ -38,6 +39,7 @@ def parser() -> argparse.ArgumentParser:
     board.add_argument("results", nargs="?", default=DEFAULT_RESULTS, type=Path)
     board.add_argument("--format", choices=sorted(FORMATS), default="terminal")
 
+    transfer.add_transfer(add, DEFAULT_RESULTS)
     listing = add("list", commands.list_plugins, "list victims, defenses, attacks, data sets, profiles and boards")
     plan = add("plan", commands.plan, "show what a defense would need of the TEE, layer by layer")
     plan.add_argument("victim")

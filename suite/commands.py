@@ -17,7 +17,7 @@ from suite.leaderboard_cli import of_folder
 from suite.profiles import PROFILES
 from suite.registry import REGISTRY, Kind, PluginError, discover, load_file
 from suite.render import FORMATS
-from suite.spec import PluginSpec, default_specs, parse
+from suite.spec import PluginSpec, default_specs, every_spec, parse
 from suite.store import Store, StoreError, verify
 from victims.data import NAMES, availability, load
 from victims.data.catalogue import INPUT_SHAPES, entry
@@ -59,6 +59,8 @@ def list_plugins(options: Namespace) -> int:
             variants = [spec.text for spec in default_specs(kind) if spec.name == plugin.name and spec.params]
             if variants:
                 print(f"  {'':<16} in the default matrix: {', '.join(variants)}")
+            elif not plugin.variants:
+                print(f"  {'':<16} not in the default matrix: ask for it by name")
     print("datasets:")
     for name in NAMES:
         shape = "x".join(map(str, INPUT_SHAPES[name]))
@@ -114,9 +116,7 @@ def check(options: Namespace) -> int:
     known = {plugin.name for kind in Kind for plugin in REGISTRY.all(kind)}
     if unknown := wanted - known:
         raise PluginError(f"no plugin is called {sorted(unknown)[0]!r} (known: {', '.join(sorted(known))})")
-    specs: list[PluginSpec] = [
-        spec for kind in Kind for spec in default_specs(kind) if not wanted or spec.name in wanted
-    ]
+    specs: list[PluginSpec] = [spec for kind in Kind for spec in every_spec(kind) if not wanted or spec.name in wanted]
     broken = 0
     for spec in specs:
         for rule in CHECKS[spec.kind]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from suite.attack_model import Attack, Observation, ReferenceAttack, References
+from suite.attack_model import Attack, Observation, ReferenceAttack, ReferenceModel, References
 from suite.attacking import check_guess
 from suite.conformance_rules import demand
 from suite.conformance_samples import (
@@ -29,7 +30,7 @@ from suite.provenance import hash_arrays
 from suite.registry import Kind
 from suite.spec import PluginSpec
 from suite.spec import parse as parse_specs
-from suite.view import AdversaryView
+from suite.view import AdversaryView, Shown
 
 POLICIES = ("probs", "top1", "rounded3", "topk3")
 REFERENCES = 8
@@ -55,8 +56,30 @@ def _with_references(plain: Observation, n_views: int) -> Observation:
     )
 
 
-def _observations(spec: PluginSpec) -> Iterator[Observation]:
+def _shown_with_references(shown: Shown, n_views: int) -> Shown:
+    """The same beside answers without any signal, and beside reference models with random weights."""
+    plain = Observation(shown.outputs, shown.candidates.labels, shown.n_classes, shown.policy)
+    seen = _with_references(plain, n_views)
+    assert seen.references is not None
+    return dataclasses.replace(
+        shown,
+        views=seen.views,
+        population=seen.population,
+        population_labels=seen.population_labels,
+        references=seen.references,
+        reference_models=tuple(
+            ReferenceModel(lambda: sample_victim().module, known) for known in seen.references.is_member
+        ),
+    )
+
+
+@functools.cache
+def _observations(spec: PluginSpec) -> tuple[Observation, ...]:
     """Signal-free observations under every policy; real ones of a real board for attacks that look at more."""
+    return tuple(_observe(spec))
+
+
+def _observe(spec: PluginSpec) -> Iterator[Observation]:
     plugin: Attack = spec.make()
     own = {View.OUTPUT, View.AUXILIARY, *([View.QUERY] if isinstance(plugin, ReferenceAttack) else [])}
     if plugin.needs <= own and type(plugin).observe is Attack.observe:
@@ -70,7 +93,10 @@ def _observations(spec: PluginSpec) -> Iterator[Observation]:
     (half,) = parse_specs(Kind.DEFENSE, "darknetz[k=2,output=probs,finetune=true]")
     deployment = deploy(half, sample_victim())
     with on_board(deployment) as (files, session):
-        yield plugin.observe(AdversaryView(shown_side(deployment, files, session), plugin.needs, session))
+        shown = shown_side(deployment, files, session)
+        if isinstance(plugin, ReferenceAttack):
+            shown = _shown_with_references(shown, plugin.n_views())
+        yield plugin.observe(AdversaryView(shown, plugin.needs, session))
 
 
 def infers_the_same_twice(spec: PluginSpec) -> None:

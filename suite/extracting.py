@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from device.board import Board, Session
 from suite import models, surrogates
+from suite.adversarial import epsilon_of, fgsm, pgd
 from suite.attack_model import ExtractionAttack, Stolen
 from suite.attacking import shadow_jobs
 from suite.deploying import Laid
@@ -32,7 +33,6 @@ from suite.record import StolenAnswers
 from suite.registry import PluginError
 from suite.spec import PluginSpec
 from suite.store import Key, Store
-from suite.transfer import epsilon_of, fgsm, pgd
 from suite.view import AdversaryView, Shown
 from victims.inference import logits
 

@@ -113,6 +113,29 @@ FORMATS: Mapping[str, Callable[[Leaderboard], str]] = {
 """Every way to write a leaderboard, by the name the command line gives it."""
 
 
+def one_in_terminal(grid: Grid, caption: str, width: int = WIDTH) -> str:
+    """One grid by itself, as ``terminal`` prints those of a leaderboard."""
+    return f"{textwrap.fill(grid.title, width)}\n\n{_plain(grid, width)}\n\n{_wrapped(caption, width)}"
+
+
+def one_in_markdown(grid: Grid, caption: str) -> str:
+    """One grid by itself, as ``markdown`` prints those of a leaderboard."""
+    return f"### {_in_markdown(grid.title)}\n\n{_pipes(grid)}\n\n{_in_markdown(caption)}"
+
+
+def one_in_latex(grid: Grid, caption: str) -> str:
+    """One grid by itself, as ``latex`` prints those of a leaderboard."""
+    return _booktabs(grid, f"{grid.title}. {caption}")
+
+
+GRID_FORMATS: Mapping[str, Callable[[Grid, str], str]] = {
+    "terminal": one_in_terminal,
+    "markdown": one_in_markdown,
+    "latex": one_in_latex,
+}
+"""Every way to write one grid with its caption."""
+
+
 def write_tables(board: Leaderboard, folder: Path) -> tuple[Path, ...]:
     """Write leaderboard.md, .csv, .json and .tex, leaderboard_attacks.csv and leaderboard_extraction.csv.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from device.board import Board
 from suite import gates, pool
+from suite.adversarial import epsilon_of
 from suite.attacking import attacker_jobs, run_attack, shadow_jobs
 from suite.deploying import Laid, lay
 from suite.evaluating import Evaluation, evaluate
@@ -28,7 +29,6 @@ from suite.retrying import Attempt, with_recovery
 from suite.spec import parse
 from suite.store import Store
 from suite.timing import LatencyMeter
-from suite.transfer import epsilon_of
 
 
 @dataclass(frozen=True, slots=True)

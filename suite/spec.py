@@ -148,7 +148,7 @@ def parse(kind: Kind, text: str) -> list[PluginSpec]:
         raise PluginError(f"cannot read {kind} {text!r}: write name or name[parameter=value,...]")
     plugin = REGISTRY.get(kind, match[1])
     if match[2] is None:
-        return [specify(plugin, variant, asked=True) for variant in plugin.variants]
+        return [specify(plugin, variant, asked=True) for variant in plugin.variants or ({},)]
     types = _types(plugin)
     given: dict[str, Any] = {}
     for part in filter(None, (p.strip() for p in match[2].split(","))):
@@ -171,4 +171,11 @@ def default_specs(kind: Kind) -> Iterable[PluginSpec]:
     """What the default matrix runs: every variant of every plugin."""
     for plugin in REGISTRY.all(kind):
         for variant in plugin.variants:
+            yield specify(plugin, variant)
+
+
+def every_spec(kind: Kind) -> Iterable[PluginSpec]:
+    """The default matrix, and with its default parameters every plugin that it leaves out."""
+    for plugin in REGISTRY.all(kind):
+        for variant in plugin.variants or ({},):
             yield specify(plugin, variant)

@@ -1,63 +1,105 @@
-"""Adversarial examples made on a stolen model, to be tried on the deployment."""
+"""How well what an attacker learns from models of one architecture carries over to victims of another."""
 
 from __future__ import annotations
 
-import numpy as np
-import torch
-import torch.nn.functional as F  # noqa: N812
-from numpy.typing import NDArray
-from torch import nn
+import argparse
+import sys
+from argparse import Namespace
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
-from suite.model import LabelledImages
-from victims.data import Normaliser
-from victims.inference import one_thread
+from suite.estimate import Estimate, over_seeds
+from suite.leaderboard import BLACK_BOX, WHITE_BOX
+from suite.leaderboard_notes import LABELS
+from suite.record import METRICS, Record
+from suite.records import read_records
+from suite.render import GRID_FORMATS
+from suite.render_grids import NONE, Grid, Text, fraction
 
-EPSILON_GREY, EPSILON_COLOUR = 76.5, 8.0
-STEPS = 10
-BATCH = 50
+_Found = dict[tuple[str, str], dict[str, list[Record]]]
+
+CAPTION = (
+    "Rows: victims as deployed. Columns: architecture of the attacker's own models; * marks the one that gets most: the"
+    " worst case, which an attacker who does not know the victim's architecture cannot pick."
+)
 
 
-def epsilon_of(input_shape: tuple[int, int, int]) -> float:
-    """How far a pixel value (0 to 255) may be moved: 0.3 of the range for grey images, 8 for colour.
+def transfer_grids(records: Iterable[Record], attack: str, metric: str) -> Iterator[Grid]:
+    """One a data set, profile and board: (victim, defense) by shadow architecture, as the CERIAS poster's second table.
 
-    What Madry et al. 2018 allow on MNIST (section 5) and on CIFAR-10.
+    ``attack`` is the plugin's name; every variant of it that trains models of its own counts, by their architecture.
+    Figures are means over seeds; "-" where nothing was run, or a seed withholds the metric.
     """
-    return EPSILON_GREY if input_shape[0] == 1 else EPSILON_COLOUR
+    groups: dict[tuple[str, str, str, str], _Found] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    for record in records:
+        cell, found = record.cell, record.attack
+        if found is None or found.shadow_architecture is None or cell.measure_spec.partition("[")[0] != attack:
+            continue
+        group = (cell.dataset, cell.profile, cell.board, str(record.provenance.board.get("mode", "")))
+        own = groups[group][cell.victim, cell.defense][found.shadow_architecture]
+        if all(other.cell.seed != cell.seed for other in own):  # the victim's architecture, also by its name
+            own.append(record)
+    for group in sorted(groups):
+        dataset, profile, board, _ = group
+        title = f"Transfer: {LABELS[metric]} of {attack} on {dataset} ({profile}, board {board})"
+        yield _grid(title, groups[group], metric)
 
 
-def fgsm(module: nn.Module, images: LabelledImages, normaliser: Normaliser, epsilon: float) -> NDArray[np.float32]:
-    """One step of ``epsilon`` against the gradient's sign (Goodfellow et al. 2015, section 4); as ``pgd``."""
-    return pgd(module, images, normaliser, epsilon, steps=1, rate=1.0)
+def _grid(title: str, found: _Found, metric: str) -> Grid:
+    models = sorted({model for row in found.values() for model in row})
+    rows = []
+    for victim, defense in sorted(found, key=lambda key: (key[0], _place(key[1]), key[1])):
+        estimates = {model: _over_seeds(found[victim, defense].get(model, []), metric) for model in models}
+        values = {model: estimate.value for model, estimate in estimates.items() if estimate}
+        best = max(values.values(), default=None)
+        texts = [_text(estimates[model], values.get(model) == best and len(values) > 1) for model in models]
+        rows.append((Text(victim), Text(defense), *texts))
+    return Grid(
+        title, ("victim", "defense", *(f"{model}\nshadows" for model in models)), tuple(rows), frozenset({0, 1})
+    )
 
 
-def pgd(
-    module: nn.Module,
-    images: LabelledImages,
-    normaliser: Normaliser,
-    epsilon: float,
-    steps: int = STEPS,
-    rate: float = 0.25,
-) -> NDArray[np.float32]:
-    """Images near ``images`` that ``module`` takes for something else than their labels, if it can be had.
+def _over_seeds(records: list[Record], metric: str) -> Estimate | None:
+    found = [getattr(record.attack.metrics, metric) for record in records if record.attack]
+    return over_seeds(found).within(0.0, 1.0) if found and None not in found else None
 
-    Projected gradient ascent of the cross-entropy (Madry et al. 2018, section 2.1), from the image itself, in steps of
-    ``rate`` times ``epsilon``. ``epsilon`` is the largest change of a pixel value on the scale from 0 to 255 that
-    images have before ``normaliser``; values stay on that scale. Float32 [N, C, H, W], normalised.
-    """
-    std = torch.tensor(normaliser.std, dtype=torch.float32).reshape(-1, 1, 1)
-    mean = torch.tensor(normaliser.mean, dtype=torch.float32).reshape(-1, 1, 1)
-    reach, darkest, brightest = epsilon / 255 / std, -mean / std, (1 - mean) / std
-    found = []
-    with one_thread():
-        for start in range(0, len(images), BATCH):
-            first = torch.tensor(images.images[start : start + BATCH])
-            labels = torch.tensor(images.labels[start : start + BATCH])
-            low, high = torch.maximum(first - reach, darkest), torch.minimum(first + reach, brightest)
-            moved = first
-            for _ in range(steps):
-                moved = moved.detach().requires_grad_(True)
-                loss = F.cross_entropy(module(moved), labels, reduction="sum")
-                (gradient,) = torch.autograd.grad(loss, moved)
-                moved = torch.clamp(moved + rate * reach * gradient.sign(), low, high)
-            found.append(moved.detach().numpy())
-    return np.concatenate(found) if found else images.images[:0]
+
+def _place(defense: str) -> int:
+    return {WHITE_BOX: 0, BLACK_BOX: 2}.get(defense, 1)
+
+
+def _text(estimate: Estimate | None, best: bool) -> Text:
+    if estimate is None:
+        return Text(NONE)
+    shown = fraction({"m": estimate.value, "m_low": estimate.low, "m_high": estimate.high}, "m")
+    return Text(shown.value + ("*" if best else " "), shown.interval)
+
+
+def add_transfer(add: Callable[[str, object, str], argparse.ArgumentParser], results: str) -> None:
+    """Add ``leakboard transfer``."""
+    sub = add("transfer", transfer, "print how shadow models of one architecture do against victims of another")
+    sub.add_argument("results", nargs="?", default=results, type=Path)
+    sub.add_argument("--attack", default="shadow", help="whose variants to compare (default: %(default)s)")
+    sub.add_argument("--metric", choices=METRICS, default="balanced_accuracy", help="default: %(default)s")
+    sub.add_argument("--format", choices=sorted(GRID_FORMATS), default="terminal")
+
+
+def transfer(options: Namespace) -> int:
+    """Print the tables of a results folder; 1 when no record of the attack has models of its own."""
+    records, problems = read_records(options.results)
+    grids = list(transfer_grids(records, options.attack, options.metric))
+    if not grids:
+        print(
+            f"leakboard: error: no records of {options.attack!r} in {options.results}"
+            + "".join(f"\n  {problem}" for problem in problems)
+            + f'\nrun pytest suite --attacks "{options.attack}[model=alexnet],{options.attack}[model=vgg7]" first,'
+            " or name the folder",
+            file=sys.stderr,
+        )
+        return 1
+    for grid in grids:
+        print(GRID_FORMATS[options.format](grid, CAPTION), end="\n\n")
+    for problem in problems:
+        print(f"left out: {problem}", file=sys.stderr)
+    return 0

@@ -19,11 +19,11 @@ from suite import (
 )
 from suite import conformance as kit
 from suite.registry import REGISTRY, Kind, discover
-from suite.spec import default_specs, parse
+from suite.spec import every_spec, parse
 
 discover()
 FINETUNED = ("darknetz[k=2,finetune=true]", "darknetz[start=3,end=4,output=probs,finetune=true]")
-SPECS = [spec for kind in Kind for spec in default_specs(kind)]
+SPECS = [spec for kind in Kind for spec in every_spec(kind)]
 SPECS += [spec for text in FINETUNED for spec in parse(Kind.DEFENSE, text)]
 CASES = [(check, spec) for spec in SPECS for check in kit.CHECKS[spec.kind]]
 
