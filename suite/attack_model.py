@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,15 +113,28 @@ class Guess:
     threshold: float | None = None
 
 
+Arrays = Mapping[str, NDArray[Any]]
+Remember = Callable[[str, Mapping[str, Any], Callable[[], Arrays]], Arrays]
+
+
+def _compute(name: str, about: Mapping[str, Any], make: Callable[[], Arrays]) -> Arrays:
+    """Nothing is kept."""
+    return make()
+
+
 @dataclass(frozen=True, slots=True)
 class ReferenceModel:
     """One of the attacker's reference models, weights and all. ``is_member`` bool [N], see ``References``.
 
     ``load`` reads the module, in eval mode: float32 [N, *input_shape] to logits [N, n_classes].
+    ``remember(name, about, make)``: what ``make()`` computes of this model and the candidates, arrays by name, kept for
+    whoever asks for the same; ``about``, JSON-able, holds everything else that it depends on, but for the code of the
+    module that ``make`` is from.
     """
 
     load: Callable[[], torch.nn.Module]
     is_member: NDArray[np.bool_]
+    remember: Remember = _compute
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +165,7 @@ class AnyAttack(ABC):
     name: ClassVar[str]
     goal: ClassVar[Goal]
     needs: ClassVar[frozenset[View]]
+    uses: ClassVar[frozenset[View]] = frozenset()
 
     def shadow_architecture(self, victim: str) -> str:
         """The architecture of the models this attack trains; the victim's own unless overridden."""

@@ -89,6 +89,7 @@ def show(store: Store, laid: Laid, evaluation: Evaluation, job: TrainJob, attack
     """All that lies on the attacker's side of a deployment. Asks the deployment what a ``ReferenceAttack`` wants."""
     material = job.material()
     policy = OutputPolicy.parse(laid.about["policy"])
+    public = parse_file(laid.files.public)
     shown = Shown(
         architecture=job.architecture,
         input_shape=material.dataset.input_shape,
@@ -97,12 +98,13 @@ def show(store: Store, laid: Laid, evaluation: Evaluation, job: TrainJob, attack
         candidates=material.candidates,
         outputs=evaluation.candidates,
         shows=frozenset(View(name) for name in laid.about["shows"]),
-        public=tuple(segment.graph for segment in parse_file(laid.files.public).as_segments()),
+        public=tuple(segment.graph for segment in public.as_segments()),
         public_file=laid.files.public.read_bytes(),
         boundary=evaluation.boundary,
         auxiliary=material.auxiliary,
         shadows=observe_shadows(store, shadow_jobs(attack, job), policy),
         seed=job.seed,
+        steps=public.segments,
     )
     plugin = attack.make()
     if not isinstance(plugin, ReferenceAttack):
@@ -152,7 +154,7 @@ def run_attack(
         with contextlib.ExitStack() as stack:
             live = bool(LIVE & plugin.needs)
             session = stack.enter_context(board.open(laid.files)) if live else None
-            view = AdversaryView(shown, plugin.needs, session)
+            view = AdversaryView(shown, plugin.needs, session, plugin.uses)
             observation = plugin.observe(view)
         guess = check_guess(plugin.infer(observation), len(shown.candidates), attack)
         threshold, source = guess.threshold, "attack"

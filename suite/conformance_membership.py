@@ -96,7 +96,7 @@ def _observe(spec: PluginSpec) -> Iterator[Observation]:
         shown = shown_side(deployment, files, session)
         if isinstance(plugin, ReferenceAttack):
             shown = _shown_with_references(shown, plugin.n_views())
-        yield plugin.observe(AdversaryView(shown, plugin.needs, session))
+        yield plugin.observe(AdversaryView(shown, plugin.needs, session, plugin.uses))
 
 
 def infers_the_same_twice(spec: PluginSpec) -> None:

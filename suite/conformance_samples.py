@@ -89,6 +89,7 @@ def shown_side(deployment: Deployment, files: DeploymentFiles, session: Any) -> 
         boundary=answer.boundary,
         auxiliary=random_images(seed=4, n=IMAGES),
         shadows=sample_shadows(deployment.policy),
+        steps=parse(files.public.read_bytes()).segments,
     )
 
 

@@ -15,11 +15,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from suite import augment
 from suite.augment import KEPT, view_of
 from suite.material import Material, prepare
 from suite.model import LabelledImages
 from suite.profiles import Profile
-from suite.provenance import code_hash, hash_arrays, versions
+from suite.provenance import code_hash, hash_arrays, hash_file, versions
 from suite.registry import COST_ONLY, REGISTRY, Kind, PluginError
 from suite.store import Key, Store
 from victims.precision import choose_precision
@@ -90,15 +91,17 @@ class TrainJob:
     def key(self) -> Key:
         """Everything the trained model depends on."""
         material, plugin = self.material(), REGISTRY.get(Kind.VICTIM, self.architecture)
-        code = ["victims.training", "victims.inference", *(["suite.augment"] if self.role is Role.REFERENCE else [])]
         chosen = [] if self.role is Role.VICTIM else [hash_arrays(self.split())]
         parts: dict[str, Any] = {
             "task": dataclasses.asdict(self.task()),
             "images": [material.training_fingerprint, _TRAINED_ON[self.role], *chosen],
-            "code": code_hash(*code, plugin.cls.__module__, roots=("victims",)),
+            "code": code_hash("victims.training", "victims.inference", plugin.cls.__module__, roots=("victims",)),
             "versions": {name: versions()[name] for name in ("torch", "numpy")},
             "device": "cuda" if torch.cuda.is_available() else "cpu",
         }
+        if self.role is Role.REFERENCE:
+            # That file alone: as a module it would bring the whole harness, and each change of that would train anew.
+            parts["views"] = hash_file(Path(augment.__file__))
         return Key("model", parts)
 
 

@@ -74,7 +74,7 @@ def compose(
         threat=ThreatInfo(
             policy=laid.about["policy"],
             shows=tuple(laid.about["shows"]),
-            needs=tuple(sorted(plugin.needs)) if plugin else (),
+            needs=tuple(sorted(plugin.needs | (plugin.uses & set(laid.about["shows"])))) if plugin else (),
             goal=str(plugin.goal) if plugin else LATENCY,
         ),
         task=TaskInfo(

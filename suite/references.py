@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from suite import models
-from suite.attack_model import ReferenceAttack, ReferenceModel, References
+from suite.attack_model import Arrays, ReferenceAttack, ReferenceModel, References
 from suite.augment import KEPT, view_of
 from suite.models import Role, TrainJob
 from suite.policy import OutputPolicy, stacked
-from suite.provenance import code_hash, hash_arrays
+from suite.provenance import code_hash, hash_arrays, versions
 from suite.spec import PluginSpec
 from suite.store import Key, Store
 from victims.training import predict
@@ -80,6 +82,7 @@ def reference_models(store: Store, jobs: tuple[TrainJob, ...]) -> tuple[Referenc
         ReferenceModel(
             functools.partial(_load, models.train_job(store, job) / "model.pt", job),
             np.isin(job.material().candidates_in_pool, job.split()[0]),
+            functools.partial(_remember, store, job),
         )
         for job in jobs
     )
@@ -87,3 +90,20 @@ def reference_models(store: Store, jobs: tuple[TrainJob, ...]) -> tuple[Referenc
 
 def _load(file: Path, job: TrainJob) -> torch.nn.Module:
     return models.load_trained(file.parent, job)
+
+
+def _remember(store: Store, job: TrainJob, name: str, about: Mapping[str, Any], make: Callable[[], Arrays]) -> Arrays:
+    """See ``ReferenceModel``."""
+    parts = {
+        "model": job.key().digest,
+        "candidates": job.material().fingerprint,
+        "about": [name, dict(about)],
+        "code": code_hash(make.__module__, roots=("suite", "victims", "attacks")),
+        "versions": versions(),
+    }
+
+    def keep(folder: Path, scratch: Path) -> None:
+        np.savez(folder / "remembered.npz", **dict(make()))  # type: ignore[arg-type]
+
+    with np.load(store.get(Key("remembered", parts), keep) / "remembered.npz") as arrays:
+        return {key: arrays[key] for key in arrays.files}

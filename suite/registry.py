@@ -141,7 +141,7 @@ def _location(cls: type) -> tuple[str, int]:
         return file, 0
 
 
-_RESERVED = frozenset({"name", "goal", "needs"})
+_RESERVED = frozenset({"name", "goal", "needs", "uses"})
 
 
 def _parameters(kind: Kind, name: str, cls: C) -> C:
@@ -179,14 +179,27 @@ def defense(name: str, *, variants: Iterable[Mapping[str, Any]] = ({},)) -> Call
 
 @dataclass_transform(frozen_default=True)
 def attack(
-    name: str, *, goal: Goal, needs: Iterable[View], variants: Iterable[Mapping[str, Any]] = ({},)
+    name: str,
+    *,
+    goal: Goal,
+    needs: Iterable[View],
+    uses: Iterable[View] = (),
+    variants: Iterable[Mapping[str, Any]] = ({},),
 ) -> Callable[[C], C]:
-    """Register an ``Attack``; ``needs`` says what it must be shown, cells whose defense hides that are excluded."""
+    """Register an ``Attack``; ``needs`` says what it must be shown, cells whose defense hides that are excluded.
+
+    ``uses``: what it looks at where a defense shows it, and does without where none does.
+    """
 
     def decorate(cls: C) -> C:
         made = _parameters(Kind.ATTACK, name, cls)
         try:
-            told: dict[str, Any] = {"name": name, "goal": Goal(goal), "needs": frozenset(View(need) for need in needs)}
+            told: dict[str, Any] = {
+                "name": name,
+                "goal": Goal(goal),
+                "needs": frozenset(View(need) for need in needs),
+                "uses": frozenset(View(used) for used in uses),
+            }
         except ValueError as error:
             raise PluginError(f"attack {name!r} ({':'.join(map(str, _location(made)))}): {error}") from error
         if isinstance(made, type) and issubclass(made, AnyAttack):

@@ -16,6 +16,7 @@ from device.training import TrainOptions
 from suite import surrogates
 from suite.attack_model import Observation, ReferenceModel, References, ShadowObservation
 from suite.graph.ir import Graph
+from suite.graph.parse import FileSegment
 from suite.model import LabelledImages, View
 from suite.policy import OutputPolicy, Outputs
 from suite.seen_training import SeenStep, SeenTraining
@@ -34,7 +35,8 @@ class Shown:
     with reference models, see ``suite.attack_model.Observation``; ``scratch`` is a folder for the attack's checkpoints,
     and ``budget`` the images it may still ask for, None where there is no limit. ``pretrained`` reads the model of
     ``AdversaryView.pretrained``, which has seen the auxiliary images at the positions ``pretrained_on``; ``teacher``
-    trains what ``teach`` is asked for.
+    trains what ``teach`` is asked for. ``steps`` of a query as the public file
+    tells them, of which ``public`` has the graphs.
     """
 
     architecture: str
@@ -61,6 +63,7 @@ class Shown:
     pretrained: Callable[[], nn.Module] | None = None
     pretrained_on: NDArray[np.int64] | None = None
     teacher: Teacher = surrogates.teach
+    steps: tuple[FileSegment, ...] = ()
 
     @property
     def n_asked(self) -> int:
@@ -72,16 +75,23 @@ class Shown:
 class AdversaryView:
     """One deployment as one attack may see it.
 
-    What is not declared in the attack's ``needs``, or not shown by the deployment, raises ``ViewError``. Nothing
-    hidden can be reached from here: the public part is read back from the public file, and a live session knows the
-    board's process, not the sealed file.
+    What is not declared in the attack's ``needs`` or ``uses``, or not shown by the deployment, raises ``ViewError``.
+    Nothing hidden can be reached from here: the public part is read back from the public file, and a live session knows
+    the board's process, not the sealed file.
     """
 
-    __slots__ = ("_needs", "_session", "_shown", "n_queries")
+    __slots__ = ("_needs", "_session", "_shown", "_uses", "n_queries")
 
-    def __init__(self, shown: Shown, needs: frozenset[View], session: Session | None = None) -> None:
+    def __init__(
+        self,
+        shown: Shown,
+        needs: frozenset[View],
+        session: Session | None = None,
+        uses: frozenset[View] = frozenset(),
+    ) -> None:
         self._shown = shown
         self._needs = needs
+        self._uses = uses
         self._session = session
         self.n_queries = 0
 
@@ -90,8 +100,12 @@ class AdversaryView:
             raise ViewError(
                 f"this deployment does not show {view.value!r} (it shows {', '.join(sorted(self._shown.shows))})"
             )
-        if view not in self._needs:
+        if view not in self._needs | self._uses:
             raise ViewError(f"the attack did not declare {view.value!r}: add View.{view.name} to its needs")
+
+    def shows(self, view: View) -> bool:
+        """Whether the deployment shows it and the attack has declared it."""
+        return view in self._shown.shows & (self._needs | self._uses)
 
     @property
     def architecture(self) -> str:
@@ -144,6 +158,15 @@ class AdversaryView:
         """Graphs and parameters of the normal world's part, as its file tells them."""
         self._allow(View.WEIGHTS)
         return self._shown.public
+
+    @property
+    def steps(self) -> tuple[FileSegment, ...]:
+        """The steps of a query as the public file tells them: what each reads and makes, and the public ones' graphs.
+
+        ``step<i>.in<j>`` of a boundary is the tensor ``steps[i].inputs[j]``.
+        """
+        self._allow(View.WEIGHTS)
+        return self._shown.steps
 
     @property
     def boundary(self) -> Mapping[str, NDArray[np.float32]]:
@@ -273,3 +296,13 @@ class AdversaryView:
         training = self.train(TrainOptions(learning_rate=0.0))
         chosen = self.candidates if data is None else data
         return (training.step(chosen.images[i : i + 1], chosen.labels[i : i + 1]) for i in range(len(chosen)))
+
+    def crossings(self, images: NDArray[np.float32], batch: int = 64) -> Iterator[Mapping[str, NDArray[np.float32]]]:
+        """Ask about ``images``, ``batch`` at a time, for what crosses: as ``boundary``, but never all of it at once.
+
+        Raises:
+            ViewError: as ``query``; BOUNDARY has to be shown and declared, too.
+        """
+        self._allow(View.BOUNDARY)
+        for start in range(0, len(images), batch):
+            yield self._asked(images[start : start + batch], boundary=True).boundary
