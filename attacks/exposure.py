@@ -43,7 +43,7 @@ class Exposure(ExposureAttack):
     """
 
     epochs: int = 10
-    learning_rate: float = 0.01
+    learning_rate: float = 0.02
     batch: int = 64
 
     def measure(
@@ -80,8 +80,8 @@ class Exposure(ExposureAttack):
 
     def _tuned(
         self, work: "_Layer", labels: torch.Tensor, n: int, seed: int, checkpoint: Path, told: "_Told"
-    ) -> NDArray[np.float64]:
-        """Losses float64 [all images] after fine-tuning on the first ``n``."""
+    ) -> NDArray[np.float32]:
+        """Losses float32 [all images] after fine-tuning on the first ``n``."""
         module = work.fresh()
         optimizer = torch.optim.SGD(module.parameters(), lr=self.learning_rate, momentum=0.9, nesterov=True)
         order = torch.Generator().manual_seed(seed)
@@ -123,7 +123,7 @@ class Exposure(ExposureAttack):
                 F.cross_entropy(work.answers(module, chosen).double(), labels[chosen], reduction="none")
                 for chosen in torch.arange(len(labels)).split(_BATCH)
             ]
-        return torch.cat(parts).numpy()
+        return torch.cat(parts).float().numpy()
 
 
 class _Layer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import time
 from collections.abc import Sequence
@@ -26,6 +27,8 @@ from suite.store import Key, Store
 
 RESAMPLES = 1000
 """Random draws behind an interval."""
+FIELDS = tuple(field.name for field in dataclasses.fields(LayerLosses))
+_BOOTSTRAP = 0xE4
 NOT_OVERFITTED = (
     "M_p is no worse on unseen images than on its own (interval included), so there is nothing to divide by"
 )
@@ -171,27 +174,47 @@ def layer_exposure(number: int, layer: str, parameters: int, losses: LayerLosses
     The interval is a bootstrap over images, seen and unseen apart; both models are shown the same draw, so that what
     makes an image hard for both cancels. ``seed`` is that of the draws.
     """
-    draw = np.random.default_rng((0xE4, seed))
-    private = _gaps(losses.private_seen, losses.private_unseen)
-    reference = _gaps(losses.reference_seen, losses.reference_unseen)
-    of_seen, of_unseen = _draws(draw, len(losses.private_seen)), _draws(draw, len(losses.private_unseen))
-    drawn_private = of_unseen @ losses.private_unseen - of_seen @ losses.private_seen
-    drawn_reference = of_unseen @ losses.reference_unseen - of_seen @ losses.reference_seen
-    if np.quantile(drawn_private, 0.025) <= 0:
+    private, reference, drawn = _drawn(losses, seed)
+    if drawn is None:
         return LayerExposure(number, layer, parameters, None, private, reference, NOT_OVERFITTED)
-    value = (private - reference) / private
-    low, high = np.quantile((drawn_private - drawn_reference) / drawn_private, (0.025, 0.975))
-    estimate = Estimate(value, min(value, float(low)), max(value, float(high)))
-    return LayerExposure(number, layer, parameters, estimate, private, reference)
+    return LayerExposure(
+        number, layer, parameters, _estimate((private - reference) / private, drawn), private, reference
+    )
 
 
-def _gaps(seen: NDArray[np.float64], unseen: NDArray[np.float64]) -> float:
-    return float(unseen.mean() - seen.mean())
+def mean_exposure(layers: Sequence[LayerLosses], *, seed: int = 0) -> Estimate | None:
+    """The mean of equation 4 over layers, all shown the same draws; None where it has no meaning for one of them."""
+    found = [_drawn(losses, seed) for losses in layers]
+    drawn = [one for _, _, one in found if one is not None]
+    if len(drawn) < len(layers) or not layers:
+        return None
+    value = float(np.mean([(private - reference) / private for private, reference, _ in found]))
+    return _estimate(value, np.mean(drawn, axis=0))
 
 
-def _draws(draw: np.random.Generator, n: int) -> NDArray[np.float64]:
-    """How often each of ``n`` images is in each bootstrap sample, as weights [RESAMPLES, n] that sum to 1."""
-    return draw.multinomial(n, np.full(n, 1 / n), RESAMPLES) / n
+def _drawn(losses: LayerLosses, seed: int) -> tuple[float, float, NDArray[np.float64] | None]:
+    """Gaps of M_p and M_r, and equation 4 of each bootstrap sample; None where M_p's gap may be 0."""
+    seen, unseen = _draws(seed, len(losses.private_seen), len(losses.private_unseen))
+    wide = {name: getattr(losses, name).astype(np.float64) for name in FIELDS}
+    private = wide["private_unseen"].mean() - wide["private_seen"].mean()
+    reference = wide["reference_unseen"].mean() - wide["reference_seen"].mean()
+    of_private = unseen @ wide["private_unseen"] - seen @ wide["private_seen"]
+    of_reference = unseen @ wide["reference_unseen"] - seen @ wide["reference_seen"]
+    overfitted = np.quantile(of_private, 0.025) > 0 and private > 0
+    return float(private), float(reference), (of_private - of_reference) / of_private if overfitted else None
+
+
+def _estimate(value: float, drawn: NDArray[np.float64]) -> Estimate:
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    return Estimate(value, min(value, float(low)), max(value, float(high)))
+
+
+@functools.lru_cache(maxsize=1)
+def _draws(seed: int, n_seen: int, n_unseen: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """How often each image is in each bootstrap sample, as weights [RESAMPLES, n] that sum to 1."""
+    draw = np.random.default_rng((_BOOTSTRAP, seed))
+    seen, unseen = (draw.multinomial(n, np.full(n, 1 / n), RESAMPLES) / n for n in (n_seen, n_unseen))
+    return seen, unseen
 
 
 def over_models(found: Sequence[Sequence[LayerExposure]]) -> tuple[LayerExposure, ...]:

@@ -12,19 +12,19 @@ from numpy.typing import NDArray
 from suite.attack_model import AnyAttack
 from suite.model import LabelledImages, OnProgress, Victim
 
-Losses = NDArray[np.float64]
+Losses = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class LayerLosses:
-    """Cross entropy in nats of single images under the two models that are made for one layer, float64 [n] each.
+    """Cross entropy in nats of single images under the two models that are made for one layer, float32 [n] each.
 
     ``private``: of the model with the layer fine-tuned on the images that it was trained on (M_p of Mo et al. 2019);
     ``reference``: of the one with the layer fine-tuned on these and as many others (M_r). ``seen`` are the images that
     the victim was trained on, ``unseen`` the others, both in the order in which they were given.
 
     Raises:
-        ValueError: an array is not float64 [n] of finite numbers, or one model was shown other images than the other.
+        ValueError: an array is not float32 [n] of finite numbers, or one model was shown other images than the other.
     """
 
     private_seen: Losses
@@ -35,8 +35,8 @@ class LayerLosses:
     def __post_init__(self) -> None:
         for field in fields(self):
             array = getattr(self, field.name)
-            if array.dtype != np.float64 or array.ndim != 1 or not len(array) or not np.isfinite(array).all():
-                raise ValueError(f"losses {field.name} must be finite float64 [n], not {array.dtype} {array.shape}")
+            if array.dtype != np.float32 or array.ndim != 1 or not len(array) or not np.isfinite(array).all():
+                raise ValueError(f"losses {field.name} must be finite float32 [n], not {array.dtype} {array.shape}")
         if (self.private_seen.shape, self.private_unseen.shape) != (
             self.reference_seen.shape,
             self.reference_unseen.shape,

@@ -12,6 +12,7 @@ import pandas as pd
 
 from suite import published_pi
 from suite.estimate import Estimate, over_seeds, wilson
+from suite.exposure_frames import exposure_frames
 from suite.leaderboard_extraction import extraction_frame
 from suite.leaderboard_notes import table_notes
 from suite.metrics import MetricError, paired_excess
@@ -52,7 +53,8 @@ class Table:
     ``defenses`` has ``DEFENSE_COLUMNS``, a row a defense, the bounds first and last; ``attacks`` has
     ``ATTACK_COLUMNS``, a row a membership attack on a defense; ``extraction`` has ``EXTRACTION_COLUMNS``, a row an
     extraction, defense and budget. A figure that was not measured is NaN. Units are in the
-    column names; a metric's ``_low`` and ``_high`` are the ends of its 95 % interval. ``mode`` is how the board's
+    column names; a metric's ``_low`` and ``_high`` are the ends of its 95 % interval. ``exposure`` and ``layers`` are
+    as in ``suite.exposure_frames``, empty where exposure was not measured. ``mode`` is how the board's
     clock runs, "" where its records do not say.
     """
 
@@ -66,6 +68,8 @@ class Table:
     extraction: pd.DataFrame
     notes: tuple[str, ...]
     published: tuple[Published, ...]
+    exposure: pd.DataFrame = dataclasses.field(default_factory=lambda: exposure_frames(())[0])
+    layers: pd.DataFrame = dataclasses.field(default_factory=lambda: exposure_frames(())[1])
 
     @property
     def key(self) -> Mapping[str, str]:
@@ -113,11 +117,14 @@ class _Row:
     records: list[Record]
     attacks: dict[str, list[Record]] = dataclasses.field(default_factory=dict)
     timed: list[Record] = dataclasses.field(default_factory=list)
+    exposed: list[Record] = dataclasses.field(default_factory=list)
     best: str | None = None
 
     def __post_init__(self) -> None:
         for record in self.records:
-            if record.latency is not None:
+            if record.exposure is not None:
+                self.exposed.append(record)
+            elif record.latency is not None:
                 self.timed.append(record)
             elif record.attack is not None:
                 self.attacks.setdefault(record.cell.measure, []).append(record)
@@ -163,7 +170,8 @@ def _table(key: _Key, records: Sequence[Record], scores_of: ScoresOf, problems: 
     )
     extraction = extraction_frame([row.defense for row in rows], records, BLACK_BOX, scores_of, problems)
     notes = table_notes(records, defenses)
-    return Table(*key, defenses, attacks, extraction, notes, published(key[0], key[1]))
+    exposed = exposure_frames([(row.defense, row.exposed) for row in rows])
+    return Table(*key, defenses, attacks, extraction, notes, published(key[0], key[1]), *exposed)
 
 
 def _defense_row(row: _Row, box: _Row | None, scores_of: ScoresOf, problems: list[str]) -> dict[str, object]:

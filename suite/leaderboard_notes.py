@@ -146,10 +146,9 @@ def _extraction(records: Sequence[Record]) -> str:
     )
     over += " answers, paired on the test images."
     return (
-        "Extraction, by number of queries: fidelity is the share of the"
-        f" {found[0].task.n_test:,} test images on which the stolen model says what the deployment says, accuracy the share"
-        " on which it is right. PGD and FGSM: share of"
-        f" {many} images that the deployment gets right, and no longer does when changed by at most {reach} of 255"
+        f"Extraction, by number of queries: fidelity is the share of the {found[0].task.n_test:,} test images on which"
+        " the stolen model says what the deployment says, accuracy the share on which it is right. PGD and FGSM: share"
+        f" of {many} images that the deployment gets right, and no longer does when changed by at most {reach} of 255"
         " against the stolen model. The attacker begins with a model of its own, trained on labelled images of its own."
         + over
     )

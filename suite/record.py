@@ -227,6 +227,39 @@ class ExtractionInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class ExposedLayer:
+    """One layer of the victim, whether it lies open or not. ``number`` counts layers with parameters, from 1.
+
+    ``exposure`` is None where ``withheld`` says why. ``private_gap_nats``, ``reference_gap_nats``: generalization
+    errors of the two models of equation 4. ``public_frac``: how much of the layer the public file holds; ``is_open``:
+    whether that is enough to count.
+    """
+
+    number: int
+    layer: str
+    parameters: int
+    exposure: Estimate | None
+    withheld: str
+    private_gap_nats: float
+    reference_gap_nats: float
+    public_frac: float
+    is_open: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ExposureInfo:
+    """How exposed the layers are that a deployment leaves in the normal world.
+
+    ``most``: the highest exposure of an open layer, ``mean``: the mean over open layers; 0 when none is open, None
+    where that of an open layer is withheld.
+    """
+
+    most: Estimate | None
+    mean: Estimate | None
+    layers: tuple[ExposedLayer, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ScoresFile:
     """Where the raw scores lie, relative to the record's own folder, and their SHA-256 in hex."""
 
@@ -265,11 +298,11 @@ class ProvenanceInfo:
 class Record:
     """All that is kept of one cell.
 
-    ``latency`` is set when ``cell.measure`` is "latency", else ``extraction`` when ``threat.goal`` is "extraction",
-    else ``attack``.
+    ``latency`` is set when ``cell.measure`` is "latency", else what ``threat.goal`` asks for: ``extraction``,
+    ``exposure``, or else ``attack``.
 
     Raises:
-        RecordError: not exactly that one of the three is set which measure and goal ask for.
+        RecordError: not exactly that one of the four is set which measure and goal ask for.
     """
 
     schema: int
@@ -284,6 +317,7 @@ class Record:
     latency: LatencyInfo | None
     attack: AttackInfo | None
     extraction: ExtractionInfo | None
+    exposure: ExposureInfo | None
     scores: ScoresFile | None
     provenance: ProvenanceInfo
 
@@ -291,7 +325,7 @@ class Record:
         if self.schema != SCHEMA:
             raise RecordError(f"schema {self.schema} is not {SCHEMA}, the one this version reads; run the cell again")
         wanted = self.outcome
-        names = ("latency", "attack", "extraction")
+        names = ("latency", "attack", "extraction", "exposure")
         if [name for name in names if getattr(self, name) is not None] != [wanted]:
             others = " and ".join(repr(name) for name in names if name != wanted)
             raise RecordError(f"measure {self.cell.measure!r} needs {wanted!r} set, and {others} null")
@@ -301,7 +335,7 @@ class Record:
         """The name of the field that says what came out."""
         if self.cell.measure == "latency":
             return "latency"
-        return "extraction" if self.threat.goal == "extraction" else "attack"
+        return self.threat.goal if self.threat.goal in ("extraction", "exposure") else "attack"
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,4 +399,20 @@ class StolenAnswers:
                 raise RecordError(f"{name} must be {list(shape)}, not {list(getattr(self, name).shape)}")
 
 
-Scores = AttackScores | LatencySamples | StolenAnswers
+@dataclass(frozen=True, slots=True)
+class ExposureSamples:
+    """Raw losses of a measurement of exposure, float32 [layers, n] nats: rows as ``ExposureInfo.layers``.
+
+    The four arrays of losses as in ``suite.exposure_model.LayerLosses``. ``seen`` and ``unseen`` int64 [n]: the images,
+    indices into the data set.
+    """
+
+    private_seen: NDArray[np.float32]
+    private_unseen: NDArray[np.float32]
+    reference_seen: NDArray[np.float32]
+    reference_unseen: NDArray[np.float32]
+    seen: NDArray[np.int64]
+    unseen: NDArray[np.int64]
+
+
+Scores = AttackScores | LatencySamples | StolenAnswers | ExposureSamples

@@ -18,6 +18,7 @@ from suite.record import (
     AttackInfo,
     CellInfo,
     CostInfo,
+    ExposureInfo,
     ExtractionInfo,
     LatencyInfo,
     LearningInfo,
@@ -45,6 +46,7 @@ def compose(
     attack: AttackInfo | None = None,
     extraction: ExtractionInfo | None = None,
     latency: LatencyInfo | None = None,
+    exposure: ExposureInfo | None = None,
     keys: Mapping[str, str],
     code: Mapping[str, str],
     seconds: Mapping[str, float],
@@ -111,6 +113,7 @@ def compose(
         latency=latency,
         attack=attack,
         extraction=extraction,
+        exposure=exposure,
         scores=None,
         provenance=ProvenanceInfo(
             leakboard=provenance.suite_version(),

@@ -26,6 +26,9 @@ from suite.record import (
     AttackScores,
     CellInfo,
     CostInfo,
+    ExposedLayer,
+    ExposureInfo,
+    ExposureSamples,
     ExtractionInfo,
     ExtractionPoint,
     LatencyInfo,
@@ -48,15 +51,16 @@ from suite.record import (
 )
 
 __all__ = [
-    "METRICS", "SCHEMA", "AttackInfo", "AttackScores", "CellInfo", "CostInfo", "Estimate", "ExtractionInfo",
-    "ExtractionPoint", "LatencyInfo", "LatencySamples", "LearningInfo", "MachineInfo", "MedianInfo", "MetricsInfo",
-    "ParityInfo", "ProvenanceInfo", "Record", "RecordError", "Scores", "ScoresFile", "StolenAnswers", "TaskInfo",
-    "ThreatInfo", "UtilityInfo", "VictimInfo", "from_json", "read_record", "read_records", "read_scores",
-    "record_path", "to_json", "write_atomic", "write_record",
+    "AttackInfo", "AttackScores", "CellInfo", "CostInfo", "Estimate", "ExposedLayer", "ExposureInfo",
+    "ExposureSamples", "ExtractionInfo", "ExtractionPoint", "LatencyInfo", "LatencySamples", "LearningInfo",
+    "METRICS", "MachineInfo", "MedianInfo", "MetricsInfo", "ParityInfo", "ProvenanceInfo", "Record", "RecordError",
+    "SCHEMA", "Scores", "ScoresFile", "StolenAnswers", "TaskInfo", "ThreatInfo", "UtilityInfo", "VictimInfo",
+    "from_json", "read_record", "read_records", "read_scores", "record_path", "to_json", "write_atomic",
+    "write_record",
 ]  # fmt: skip
 
 _SCORES: Mapping[str, type[Scores]] = {
-    "latency": LatencySamples, "attack": AttackScores, "extraction": StolenAnswers
+    "latency": LatencySamples, "attack": AttackScores, "extraction": StolenAnswers, "exposure": ExposureSamples
 }  # fmt: skip
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+=-]*")
 

@@ -21,6 +21,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar, dataclass_transform
 
 from suite.attack_model import AnyAttack, Attack, ExtractionAttack
+from suite.exposure_model import ExposureAttack
 from suite.model import Defense, Goal, View
 
 C = TypeVar("C", bound=type)
@@ -203,7 +204,7 @@ def attack(
         except ValueError as error:
             raise PluginError(f"attack {name!r} ({':'.join(map(str, _location(made)))}): {error}") from error
         if isinstance(made, type) and issubclass(made, AnyAttack):
-            _check_family(made, f"attack {name!r} ({':'.join(map(str, _location(made)))})", **told)
+            _check_family(made, f"attack {name!r} ({':'.join(map(str, _location(made)))})", told["goal"], told["needs"])
         _register(Kind.ATTACK, name, made, variants)
         for attribute, value in told.items():
             setattr(made, attribute, value)
@@ -212,10 +213,14 @@ def attack(
     return decorate
 
 
-_FAMILIES: Mapping[Goal, type[AnyAttack]] = {Goal.MEMBERSHIP: Attack, Goal.EXTRACTION: ExtractionAttack}
+_FAMILIES: Mapping[Goal, type[AnyAttack]] = {
+    Goal.MEMBERSHIP: Attack,
+    Goal.EXTRACTION: ExtractionAttack,
+    Goal.EXPOSURE: ExposureAttack,
+}
 
 
-def _check_family(cls: type[AnyAttack], label: str, name: str, goal: Goal, needs: frozenset[View]) -> None:
+def _check_family(cls: type[AnyAttack], label: str, goal: Goal, needs: frozenset[View]) -> None:
     """See that goal, base class and needs belong together.
 
     Raises:

@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 from tabulate import tabulate
 
+from suite.exposure_grids import NOTE, exposure_grids
 from suite.leaderboard import Leaderboard, Table
 from suite.records import write_atomic
 from suite.render_extraction import extraction_grid
@@ -34,7 +35,7 @@ def terminal(board: Leaderboard, width: int = WIDTH) -> str:
         title = _title(table)
         blocks.append(f"{title}\n{'━' * len(title)}")
         blocks += [f"{grid.title}\n\n{_plain(grid, width)}" for grid in _grids(table)]
-        blocks.append("\n".join(_wrapped(note, width) for note in table.notes))
+        blocks.append("\n".join(_wrapped(note, width) for note in _notes(table)))
         for grid, caption in published_grids(table):
             blocks.append(f"{textwrap.fill(grid.title, width)}\n\n{_plain(grid, width)}\n\n{_wrapped(caption, width)}")
     for heading, lines in _remarks(board):
@@ -49,7 +50,7 @@ def markdown(board: Leaderboard) -> str:
         blocks.append(f"## {_title(table)}")
         for grid in _grids(table):
             blocks += [f"### {grid.title}", _pipes(grid)]
-        blocks.append("\n".join(f"- {_in_markdown(note)}" for note in table.notes))
+        blocks.append("\n".join(f"- {_in_markdown(note)}" for note in _notes(table)))
         for grid, caption in published_grids(table):
             blocks += [f"### {_in_markdown(grid.title)}", _pipes(grid), _in_markdown(caption)]
     for heading, lines in _remarks(board):
@@ -64,7 +65,7 @@ def latex(board: Leaderboard) -> str:
         captioned = [(grid, f"{grid.title}: {_title(table)}.") for grid in _grids(table)]
         captioned += [(grid, f"{grid.title}. {caption}") for grid, caption in published_grids(table)]
         blocks += [_booktabs(grid, caption) for grid, caption in captioned]
-        blocks.append("\n".join(f"% {note}" for note in table.notes))
+        blocks.append("\n".join(f"% {note}" for note in _notes(table)))
     for heading, lines in _remarks(board):
         blocks.append("\n".join([f"% {heading}", *(f"% {line}" for line in lines)]))
     return "\n\n".join(blocks) + "\n"
@@ -85,6 +86,11 @@ def extraction_csv(board: Leaderboard) -> str:
     return _keyed(board, "extraction").to_csv(index=False, lineterminator="\n")
 
 
+def layers_csv(board: Leaderboard) -> str:
+    """One line a layer of a defense whose exposure was measured."""
+    return _keyed(board, "layers").to_csv(index=False, lineterminator="\n")
+
+
 def as_json(board: Leaderboard) -> str:
     """Everything, as one object; null means not measured."""
     tables = [
@@ -93,7 +99,9 @@ def as_json(board: Leaderboard) -> str:
             "defenses": _plain_rows(table.defenses),
             "attacks": _plain_rows(table.attacks),
             "extraction": _plain_rows(table.extraction),
-            "notes": list(table.notes),
+            "exposure": _plain_rows(table.exposure),
+            "layers": _plain_rows(table.layers),
+            "notes": list(_notes(table)),
             "published": [dataclasses.asdict(p) for p in table.published],
         }
         for table in board.tables
@@ -139,7 +147,7 @@ GRID_FORMATS: Mapping[str, Callable[[Grid, str], str]] = {
 def write_tables(board: Leaderboard, folder: Path) -> tuple[Path, ...]:
     """Write leaderboard.md, .csv, .json and .tex, leaderboard_attacks.csv and leaderboard_extraction.csv.
 
-    Each is written at once or not at all.
+    Each is written at once or not at all; leaderboard_layers.csv too, where the exposure of layers was measured.
 
     Raises:
         RecordError: the folder cannot be written.
@@ -149,6 +157,7 @@ def write_tables(board: Leaderboard, folder: Path) -> tuple[Path, ...]:
         "leaderboard.csv": csv(board),
         "leaderboard_attacks.csv": attacks_csv(board),
         "leaderboard_extraction.csv": extraction_csv(board),
+        **({"leaderboard_layers.csv": layers_csv(board)} if any(len(table.layers) for table in board.tables) else {}),
         "leaderboard.json": as_json(board),
         "leaderboard.tex": latex(board),
     }
@@ -170,6 +179,11 @@ def _grids(table: Table) -> Iterator[Grid]:
         yield attack_grid(table)
     if len(table.extraction):
         yield extraction_grid(table)
+    yield from exposure_grids(table.exposure, table.layers)
+
+
+def _notes(table: Table) -> tuple[str, ...]:
+    return (*table.notes, NOTE) if len(table.exposure) else table.notes
 
 
 def _remarks(board: Leaderboard) -> Iterator[tuple[str, list[str]]]:

@@ -13,6 +13,8 @@ from suite.adversarial import epsilon_of
 from suite.attacking import attacker_jobs, run_attack, shadow_jobs
 from suite.deploying import Laid, lay
 from suite.evaluating import Evaluation, evaluate
+from suite.exposure import exposure_jobs
+from suite.exposure_cells import expose
 from suite.extracting import answers_of, extract
 from suite.extraction_metrics import extraction_points
 from suite.learning import learn_job_of
@@ -48,11 +50,12 @@ def victim_job(cell: Cell) -> TrainJob:
 
 
 def training_jobs(cells: Sequence[Cell]) -> list[pool.Job]:
-    """Every model that the cells need: victims, the attackers' own, then what defenses learn."""
+    """All that the cells need made: victims, the attackers' models, what defenses learn, the exposure of layers."""
     victims = [victim_job(cell) for cell in cells]
     own = [job for cell in cells if cell.attack for job in attacker_jobs(cell.attack, victim_job(cell))]
     lessons = [job for cell in cells if (job := learn_job_of(cell.defense, victim_job(cell)))]
-    return list(dict.fromkeys([*victims, *own, *lessons]))
+    layers = [job for cell in cells if cell.attack for job in exposure_jobs(cell.attack, victim_job(cell))]
+    return list(dict.fromkeys([*victims, *own, *lessons, *layers]))
 
 
 def run_attack_cell(cell: Cell, bench: Bench) -> Record:
@@ -65,8 +68,8 @@ def run_attack_cell(cell: Cell, bench: Bench) -> Record:
         PluginError, BoardError, StoreError, DataError, RecordError: see there.
     """
     assert cell.attack is not None
-    attack = _extract if cell.attack.make().goal is Goal.EXTRACTION else _infer_membership
-    return with_recovery(bench.board, cell.id, lambda attempt: attack(cell, bench, attempt))
+    run = {Goal.EXTRACTION: _extract, Goal.EXPOSURE: _expose}.get(cell.attack.make().goal, _infer_membership)
+    return with_recovery(bench.board, cell.id, lambda attempt: run(cell, bench, attempt))
 
 
 def _infer_membership(cell: Cell, bench: Bench, attempt: Attempt) -> Record:
@@ -136,6 +139,31 @@ def _extract(cell: Cell, bench: Bench, attempt: Attempt) -> Record:
             extraction=extraction, keys=keys, code=code, seconds=seconds, attempt=attempt,
         )  # fmt: skip
         record = write_record(bench.results, record, answers)
+    gates.check(record, cell.defense.make().max_accuracy_loss_frac)
+    return record
+
+
+def _expose(cell: Cell, bench: Bench, attempt: Attempt) -> Record:
+    assert cell.attack is not None
+    began = time.perf_counter()
+    job = victim_job(cell)
+    pool.ensure(bench.store, training_jobs([cell]), bench.plugins, bench.workers)
+    measured = time.perf_counter()
+    laid = lay(bench.store, cell.defense, job)
+    evaluation = evaluate(bench.store, laid, cell.defense, job, bench.board)
+    layers = exposure_jobs(cell.attack, job)
+    code = {"record": code_hash("suite.run", roots=("suite", "device"))}
+    keys = _keys(cell, job, laid, evaluation, code)
+    keys |= {"layers": hash_json([layer.key().id for layer in layers])}
+    record = up_to_date(cell, bench, keys)
+    if record is None:
+        exposure, samples = expose(bench.store, laid, layers)
+        seconds = {"measure": measured - began, "deploy": time.perf_counter() - measured}
+        record = compose(
+            cell, bench.store, job, laid, evaluation, bench.board,
+            exposure=exposure, keys=keys, code=code, seconds=seconds, attempt=attempt,
+        )  # fmt: skip
+        record = write_record(bench.results, record, samples)
     gates.check(record, cell.defense.make().max_accuracy_loss_frac)
     return record
 

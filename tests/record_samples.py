@@ -116,6 +116,7 @@ def _record(
         latency=placeholder if timed else None,
         attack=None if timed else r.AttackInfo(None, 0, 0, 0, 0.0, "attack", nothing),
         extraction=None,
+        exposure=None,
         scores=None,
         provenance=r.ProvenanceInfo(
             leakboard="0.1.0",

@@ -141,6 +141,7 @@ def test_an_observation_holds_what_was_declared_and_no_more(victim, tmp_path):
     assert full.shadows == all_shown.shadows
     assert {field.name for field in dataclasses.fields(full)} == {
         "outputs", "labels", "n_classes", "policy", "boundary", "shadows", "extra",
+        "views", "population", "population_labels", "references",
     }  # fmt: skip
 
 
