@@ -28,19 +28,25 @@ class Knockoff(ExtractionAttack):
     their criteria (certainty of the answer, diversity of the answered classes, loss of the surrogate). The loss is that
     of the surrogate at its beginning: it is trained once, when all is answered, and not after every image.
 
-    ``epochs``: passes over the answered images, 0 for as many as their number asks for.
+    ``epochs``: passes over the answered images, 0 for as many as their number asks for; ``rate``: the learning rate at
+    its highest, 0 for 5e-4 from a pre-trained model and 1e-3 from scratch.
     """
 
     choice: str = "random"
     start: str = "pretrained"
     epochs: int = 0
+    rate: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse what there is not."""
-        if self.choice not in ("random", "adaptive") or self.start not in ("pretrained", "scratch") or self.epochs < 0:
+        if (
+            self.choice not in ("random", "adaptive")
+            or self.start not in ("pretrained", "scratch")
+            or min(self.epochs, self.rate) < 0
+        ):
             raise ValueError(
-                f"knockoff[choice={self.choice},start={self.start},epochs={self.epochs}]: choice is random or adaptive,"
-                " start is pretrained or scratch, epochs are not negative"
+                f"knockoff[choice={self.choice},start={self.start},epochs={self.epochs},rate={self.rate:g}]: choice is"
+                " random or adaptive, start is pretrained or scratch, epochs and rate are not negative"
             )
 
     def wants_pretrained(self) -> bool:
@@ -57,7 +63,9 @@ class Knockoff(ExtractionAttack):
                 module = build_model(view.architecture, view.input_shape, view.n_classes).eval()
             rate = FROM_SCRATCH
         known = at_random(view, budget) if self.choice == "random" else _adaptively(view, budget, module)
-        return Stolen(view.teach(known.lesson(module, rate, seed=view.seed, epochs=self.epochs)), view.n_queries)
+        return Stolen(
+            view.teach(known.lesson(module, self.rate or rate, seed=view.seed, epochs=self.epochs)), view.n_queries
+        )
 
 
 def _adaptively(view: AdversaryView, budget: int, module: torch.nn.Module) -> TransferSet:

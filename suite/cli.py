@@ -14,6 +14,7 @@ from suite import (
     exposure_commands,
     finetune_commands,
     predict_commands,
+    rescoring_commands,
     sealing_commands,
     transfer,
 )
@@ -52,6 +53,7 @@ def parser() -> argparse.ArgumentParser:
     predict_commands.add_predict(add)
     finetune_commands.add_finetune(add)
     exposure_commands.add_exposure(add)
+    rescoring_commands.add_rescore(add, DEFAULT_RESULTS)
     check = add("check", commands.check, "run the conformance kit over plugins")
     check.add_argument("names", nargs="*", help="plugins by name (default: all, or those of --plugin)")
     for sub in (listing, plan, check):

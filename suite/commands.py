@@ -10,7 +10,7 @@ from pathlib import Path
 
 from suite import progress
 from suite.boards import BOARDS, SSH_FORM
-from suite.conformance import CHECKS, ConformanceError
+from suite.conformance import ConformanceError, checks_of
 from suite.cuts import cut_table, cuts
 from suite.deploying import refuse_too_large, untrained_victim
 from suite.leaderboard_cli import of_folder
@@ -119,7 +119,7 @@ def check(options: Namespace) -> int:
     specs: list[PluginSpec] = [spec for kind in Kind for spec in every_spec(kind) if not wanted or spec.name in wanted]
     broken = 0
     for spec in specs:
-        for rule in CHECKS[spec.kind]:
+        for rule in checks_of(spec.plugin):
             label = f"{spec.kind} {spec.text}: {rule.__name__.replace('_', ' ')}"
             try:
                 rule(spec)

@@ -12,26 +12,19 @@ import numpy as np
 
 from device.training import TrainOptions
 from suite.conformance_rules import ConformanceError, demand
-from suite.conformance_samples import on_board, packed, random_images, sample_victim, shown_side
+from suite.conformance_samples import fingerprint, on_board, packed, random_images, sample_victim, shown_side
 from suite.deploying import deploy
 from suite.graph.planner import plan_memory
 from suite.graph.reference import run_segments
 from suite.leakcheck import LeakError, assert_hidden
 from suite.learning import check_learned
 from suite.model import Deployment, Effort, Learned, LearnedDefense, LearningProgress, Victim, View
-from suite.provenance import hash_arrays
 from suite.seen_training import SeenStep
 from suite.spec import PluginSpec
 from suite.view import AdversaryView
 
 EPOCHS = 2
 """Of a defense that learns."""
-
-
-def _fingerprint(victim: Victim) -> str:
-    state = [tensor.detach().numpy() for tensor in victim.module.state_dict().values()]
-    images = [array for held in (victim.members, victim.public) for array in (held.images, held.labels)]
-    return hash_arrays([*state, *images]) + victim.graph.fingerprint()
 
 
 def _learn(spec: PluginSpec, victim: Victim, scratch: Path | None = None, stop_after: int = 0) -> Learned | None:
@@ -99,9 +92,9 @@ def deploys_the_same_twice(spec: PluginSpec) -> None:
 def leaves_the_victim_alone(spec: PluginSpec) -> None:
     """Parameters, graph and members are what they were."""
     victim = dataclasses.replace(sample_victim(), module=copy.deepcopy(sample_victim().module))
-    before = _fingerprint(victim)
+    before = fingerprint(victim)
     deploy(spec, victim, _learn(spec, victim))
-    demand(_fingerprint(victim) == before, spec, "deploy() changed the victim it was given; copy before training")
+    demand(fingerprint(victim) == before, spec, "deploy() changed the victim it was given; copy before training")
 
 
 def board_equals_pytorch(spec: PluginSpec) -> None:

@@ -22,6 +22,7 @@ from suite.graph.format import pack_public, pack_sealed, pack_slices
 from suite.graph.parse import parse
 from suite.model import Deployment, LabelledImages, Victim
 from suite.policy import OutputPolicy, Outputs
+from suite.provenance import hash_arrays
 from suite.view import Shown
 
 SHAPE, CLASSES, IMAGES = (1, 28, 28), 10, 240
@@ -40,6 +41,13 @@ def random_images(seed: int, n: int) -> LabelledImages:
     """Noise, with labels that have nothing to do with it."""
     draw = np.random.default_rng(seed)
     return LabelledImages(draw.standard_normal((n, *SHAPE)).astype(np.float32), draw.integers(0, CLASSES, n))
+
+
+def fingerprint(victim: Victim) -> str:
+    """Of everything that a plugin could change in a victim."""
+    state = [tensor.detach().numpy() for tensor in victim.module.state_dict().values()]
+    images = [array for held in (victim.members, victim.public) for array in (held.images, held.labels)]
+    return hash_arrays([*state, *images]) + victim.graph.fingerprint()
 
 
 def packed(deployment: Deployment) -> tuple[bytes, bytes | None]:

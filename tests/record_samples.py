@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 
 from suite import records as r
+from suite.extraction_metrics import extraction_points
 from suite.metrics import latency_metrics, membership_metrics
 
 
@@ -59,6 +60,40 @@ def latency_sample(
     record = _record(defense, "latency", policy, seed, 500, **place)
     found = latency_metrics(samples, record.cost.switches_per_query)
     return dataclasses.replace(record, latency=found), samples
+
+
+def extraction_sample(
+    defense: str = "darknetz_k2",
+    attack: str = "hybrid",
+    fidelities: tuple[float, ...] = (0.6, 0.8),
+    *,
+    policy: str = "top1",
+    seed: int = 0,
+    budgets: tuple[int, ...] = (50, 500),
+    n: int = 400,
+) -> tuple[r.Record, r.StolenAnswers]:
+    """An extraction's cell: stolen models that agree with the deployment on that share of n test images."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 10, n)
+    deployed = np.where(np.arange(n) % 5 == 0, (labels + 1) % 10, labels)
+    agree = np.array([np.arange(n) < round(share * n) for share in fidelities])
+    changed = np.flatnonzero(deployed == labels)[:100]
+    fooled = np.array([np.arange(100) < round(100 * share) for share in fidelities])
+    answers = r.StolenAnswers(
+        budgets=np.array(budgets, np.int64),
+        queries=np.array(budgets, np.int64),
+        labels=labels,
+        deployed=deployed,
+        stolen=np.where(agree, deployed, (deployed + 3) % 10),
+        images=np.arange(1000, 1000 + n),
+        changed=changed,
+        fgsm=np.broadcast_to(labels[changed], fooled.shape).copy(),
+        pgd=np.where(fooled, (labels[changed] + 1) % 10, labels[changed]),
+    )
+    found = r.ExtractionInfo("alexnet", 8.0, 100, extraction_points(answers))
+    record = _record(defense, attack, policy, seed, 500, "alexnet", "cifar10", "quick", "emulated")
+    threat = r.ThreatInfo(policy, ("auxiliary", "output", "query"), ("query",), "extraction")
+    return dataclasses.replace(record, attack=None, extraction=found, threat=threat), answers
 
 
 def _record(

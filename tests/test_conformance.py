@@ -25,7 +25,7 @@ discover()
 FINETUNED = ("darknetz[k=2,finetune=true]", "darknetz[start=3,end=4,output=probs,finetune=true]")
 SPECS = [spec for kind in Kind for spec in every_spec(kind)]
 SPECS += [spec for text in FINETUNED for spec in parse(Kind.DEFENSE, text)]
-CASES = [(check, spec) for spec in SPECS for check in kit.CHECKS[spec.kind]]
+CASES = [(check, spec) for spec in SPECS for check in kit.checks_of(spec.plugin)]
 
 
 @pytest.mark.parametrize(("check", "spec"), CASES, ids=[f"{spec.slug}-{check.__name__}" for check, spec in CASES])

@@ -40,7 +40,9 @@ def looking(small_run):
         defense = spec(text)
         laid = lay(small_run.store, defense, small_run.job)
         evaluation = evaluate(small_run.store, laid, defense, small_run.job, small_run.board)
-        shown = show(small_run.store, laid, evaluation, small_run.job, spec("loss_threshold", Kind.ATTACK), board)
+        shown = show(
+            small_run.store, laid, evaluation, small_run.job, spec("loss_threshold", Kind.ATTACK), small_run.board
+        )
         sessions.append(small_run.board.open(laid.files))
         return AdversaryView(shown, frozenset(needs), sessions[-1])
 

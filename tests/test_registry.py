@@ -52,7 +52,9 @@ def test_the_wrong_base_class_is_refused_with_its_place():
 
     refused(lambda: defense("lost")(Lost), rf"defense 'lost' \({HERE}\): Lost must derive from Defense")
     refused(lambda: defense("lost")(fresh(Zero)), "Zero must derive from Defense")
-    refused(lambda: attack("lost", goal=Goal.MEMBERSHIP, needs=())(fresh(Nothing)), "Nothing must derive from Attack")
+    refused(
+        lambda: attack("lost", goal=Goal.MEMBERSHIP, needs=())(fresh(Nothing)), "Nothing must derive from AnyAttack"
+    )
     refused(lambda: defense("lost")(lambda: None), "defense 'lost': decorate a class, not <function")
 
 
