@@ -11,6 +11,7 @@ from device.board import BoardError
 from suite import (
     board_commands,
     commands,
+    comparing_commands,
     exposure_commands,
     finetune_commands,
     predict_commands,
@@ -54,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
     finetune_commands.add_finetune(add)
     exposure_commands.add_exposure(add)
     rescoring_commands.add_rescore(add, DEFAULT_RESULTS)
+    comparing_commands.add_compare(add, DEFAULT_RESULTS)
     check = add("check", commands.check, "run the conformance kit over plugins")
     check.add_argument("names", nargs="*", help="plugins by name (default: all, or those of --plugin)")
     for sub in (listing, plan, check):

@@ -16,8 +16,10 @@ from suite.exposure_frames import exposure_frames
 from suite.leaderboard_extraction import extraction_frame
 from suite.leaderboard_notes import table_notes
 from suite.metrics import MetricError, paired_excess
+from suite.pairing import paired
 from suite.published import Published, published
-from suite.record import METRICS, AttackScores, Record, RecordError, Scores
+from suite.record import METRICS, Record, RecordError, Scores
+from suite.spread import columns, spread
 
 ScoresOf = Callable[[Record], Scores]
 _Key = tuple[str, str, str, str, str]
@@ -42,7 +44,7 @@ DEFENSE_COLUMNS = (
 )  # fmt: skip
 ATTACK_COLUMNS = (
     "defense", "attack", "policy", "n_seeds", "best",
-    *(column for name in METRICS for column in (name, f"{name}_low", f"{name}_high")),
+    *(column for name in METRICS for column in (name, f"{name}_low", f"{name}_high", *columns(name))),
 )  # fmt: skip
 
 
@@ -147,8 +149,12 @@ class _Row:
 
     def metric(self, attack: str, name: str) -> Estimate | None:
         """Over seeds; None when any seed withholds it, since the others would stand for it."""
-        found = [getattr(r.attack.metrics, name) for r in self.attacks[attack] if r.attack]
-        return over_seeds(found) if found and None not in found else None
+        found = self.by_seed(attack, name)
+        return over_seeds([e for e in found if e is not None]) if found and None not in found else None
+
+    def by_seed(self, attack: str, name: str) -> list[Estimate | None]:
+        """A metric of each seed."""
+        return [getattr(r.attack.metrics, name) for r in self.attacks[attack] if r.attack]
 
 
 def _table(key: _Key, records: Sequence[Record], scores_of: ScoresOf, problems: list[str]) -> Table:
@@ -229,6 +235,7 @@ def _attack_row(row: _Row, attack: str) -> dict[str, object]:
     for name in METRICS:
         estimate = row.metric(attack, name)
         cells |= _spread(name, estimate.within(0.0, 1.0) if estimate else None)
+        cells |= spread(name, row.by_seed(attack, name))
     return cells
 
 
@@ -242,21 +249,10 @@ def _excess(row: _Row, box: _Row, scores_of: ScoresOf, problems: list[str]) -> E
             continue
         try:
             names = f"{record.cell.id} and {other.cell.id}"
-            found.append(_paired(scores_of(record), scores_of(other), names))
+            found.append(paired_excess(*paired(scores_of(record), scores_of(other), names)))
         except (RecordError, MetricError) as error:
             problems.append(str(error))
     return over_seeds(found) if found else None
-
-
-def _paired(ours: Scores, bound: Scores, names: str) -> Estimate:
-    """The difference after bringing both into the order of their candidates."""
-    if not isinstance(ours, AttackScores) or not isinstance(bound, AttackScores):
-        raise RecordError(f"{names}: other raw data where scores of candidates belong")
-    a, b = np.argsort(ours.candidates, kind="stable"), np.argsort(bound.candidates, kind="stable")
-    same = np.array_equal(ours.candidates[a], bound.candidates[b])
-    if not same or not np.array_equal(ours.is_member[a], bound.is_member[b]):
-        raise RecordError(f"{names} were not scored on the same candidates; run both again with one version")
-    return paired_excess(ours.scores[a], bound.scores[b], ours.is_member[a])
 
 
 def _spread(name: str, estimate: Estimate | None) -> dict[str, object]:

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 from tabulate import tabulate
 
-from suite.exposure_grids import NOTE, exposure_grids
+from suite import exposure_grids, spread_grid
 from suite.leaderboard import Leaderboard, Table
 from suite.records import write_atomic
 from suite.render_extraction import extraction_grid
@@ -179,11 +179,14 @@ def _grids(table: Table) -> Iterator[Grid]:
         yield attack_grid(table)
     if len(table.extraction):
         yield extraction_grid(table)
-    yield from exposure_grids(table.exposure, table.layers)
+    if (spread := spread_grid.spread_grid(table.attacks)) is not None:
+        yield spread
+    yield from exposure_grids.exposure_grids(table.exposure, table.layers)
 
 
 def _notes(table: Table) -> tuple[str, ...]:
-    return (*table.notes, NOTE) if len(table.exposure) else table.notes
+    spread = (spread_grid.NOTE,) if spread_grid.spread_grid(table.attacks) is not None else ()
+    return (*table.notes, *spread, *([exposure_grids.NOTE] if len(table.exposure) else []))
 
 
 def _remarks(board: Leaderboard) -> Iterator[tuple[str, list[str]]]:
