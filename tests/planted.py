@@ -104,6 +104,7 @@ def view(plugin, laid, trained, answers=None):
         outputs=session.infer(candidates.images).outputs,
         shows=laid.shows,
         public=tuple(segment.graph for segment in public.as_segments()),
+        public_file=b"",
         boundary={},
         auxiliary=people,
         shadows=(),

@@ -16,7 +16,7 @@ PLUGINS = '''
 import os, time
 import numpy as np
 from torch import nn
-from suite.model import Attack, Goal, Guess, View
+from suite import Attack, Goal, Guess, View
 from suite.registry import attack, victim
 from victims.recipe import Recipe
 

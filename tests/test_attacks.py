@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from suite import Guess, Observation, OutputPolicy, ShadowObservation, View
+from suite import Goal, Guess, Observation, OutputPolicy, ShadowObservation, View
 from suite.attacking import calibrate, check_guess
 from suite.metrics import auc
 from suite.registry import Kind, PluginError, discover
@@ -15,7 +15,11 @@ from suite.spec import default_specs, parse
 discover()
 POLICIES = ("probs", "top1", "rounded0", "rounded3", "topk1", "topk3", "topk10")
 ON_SHADOWS = {View.OUTPUT, View.AUXILIARY}
-SPECS = [spec for spec in default_specs(Kind.ATTACK) if spec.make().needs <= ON_SHADOWS]
+SPECS = [
+    spec
+    for spec in default_specs(Kind.ATTACK)
+    if spec.plugin.cls.goal is Goal.MEMBERSHIP and spec.make().needs <= ON_SHADOWS
+]
 CLASSES = 10
 
 

@@ -89,7 +89,7 @@ def shown(candidates, truth, classify, normal, auxiliary):
     outputs = classify(candidates.images)
     known = np.stack([truth, ~truth, truth, ~truth])
     return Shown(
-        "alexnet", SHAPE, 2, policy, candidates, outputs, frozenset(View), (), {}, auxiliary, (),
+        "alexnet", SHAPE, 2, policy, candidates, outputs, frozenset(View), (), b"", {}, auxiliary, (),
         views=outputs[None], population=classify(auxiliary.images), population_labels=auxiliary.labels,
         references=References(np.stack([outputs[None]] * 4), known, np.stack([classify(auxiliary.images)] * 4)),
         reference_models=tuple(ReferenceModel(lambda: _Linear(normal, 0.0), truth) for _ in range(4)),

@@ -17,9 +17,9 @@ from suite.exposure import FIELDS, exposure_jobs, exposures, layer_exposure, mea
 from suite.exposure_model import LayerLosses
 from suite.exposure_table import best_hiding
 from suite.leaderboard_cli import of_folder
+from suite.likeness import is_open, likeness
 from suite.matrix import Cell
 from suite.models import TrainJob
-from suite.open_layers import is_open, likeness
 from suite.owning import trained_victim, untrained_victim
 from suite.profiles import Profile
 from suite.record import RecordError

@@ -8,8 +8,6 @@ import pytest
 import torch
 from record_samples import extraction_sample
 from sklearn.linear_model import LogisticRegression
-from suite.disguised import disguised_layers, recovered
-from suite.unmasking import by_likeness, differences
 from torch import nn
 
 from suite import Deployment, ExtractionAttack, Goal, OutputPolicy, Stolen, View, attack, split, victim
@@ -17,6 +15,7 @@ from suite import records as r
 from suite.attack_model import Attack, Layout
 from suite.conformance_samples import on_board
 from suite.deploying import deploy, lay, untrained_victim
+from suite.disguised import disguised_layers
 from suite.exposed import answering_graph, exposed_layers, template_of
 from suite.extracting import budgets_of, extract
 from suite.extraction_metrics import extraction_points, fidelity_excess
@@ -28,6 +27,7 @@ from suite.material import prepare
 from suite.model import LabelledImages
 from suite.models import TrainJob
 from suite.profiles import get_profile
+from suite.recovery import recovered
 from suite.registry import REGISTRY, Kind, PluginError, discover
 from suite.render import FORMATS, extraction_csv
 from suite.run import Bench, run_attack_cell
@@ -35,7 +35,8 @@ from suite.session import Options, Run
 from suite.spec import parse
 from suite.store import Store
 from suite.surrogates import Lesson, epochs_for, kept_in, targets_of, teach
-from suite.transfer import epsilon_of, fgsm, pgd
+from suite.adversarial import epsilon_of, fgsm, pgd
+from suite.unmasking import by_likeness, differences
 from suite.view import AdversaryView, Shown, ViewError
 from victims.inference import logits
 from victims.recipe import Recipe

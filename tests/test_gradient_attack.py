@@ -146,7 +146,9 @@ def laid_over(text, architecture="alexnet"):
                 tensor.normal_()  # as of a trained model; untrained, they are zeros
     (spec,) = parse(Kind.DEFENSE, text)
     template = export_graph(victim.module, (3, 32, 32), softmax=True)
-    made = deploy(spec, type(victim)("alexnet", (3, 32, 32), 10, victim.module, template, victim.members))
+    made = deploy(
+        spec, type(victim)("alexnet", (3, 32, 32), 10, victim.module, template, victim.members, victim.public)
+    )
     steps = parse_file(pack_public(made.segments, made.policy, bytes(16))).segments
     return template, exposed_in(template, steps)
 

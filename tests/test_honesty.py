@@ -152,7 +152,11 @@ def look(run, attack_text, defense_text):
     spec = one(Kind.DEFENSE, defense_text)
     laid = deploying.lay(run.store, spec, run.job)
     evaluation = evaluate(run.store, laid, spec, run.job, run.board)
-    return laid, evaluation, attacking.show(run.store, laid, evaluation, run.job, one(Kind.ATTACK, attack_text))
+    return (
+        laid,
+        evaluation,
+        attacking.show(run.store, laid, evaluation, run.job, one(Kind.ATTACK, attack_text), run.board),
+    )
 
 
 @pytest.mark.parametrize("text", ATTACKS)
