@@ -57,9 +57,11 @@ def shadow_jobs(attack: PluginSpec, victim: TrainJob) -> tuple[TrainJob, ...]:
         PluginError: the attack names an architecture that does not exist.
     """
     plugin = attack.make()
-    n_shadows = 0 if isinstance(plugin, ReferenceAttack) else victim.profile.shadows
+    n_shadows = 0
     if isinstance(plugin, ExtractionAttack):
         n_shadows = int(plugin.wants_pretrained())
+    elif isinstance(plugin, Attack) and not isinstance(plugin, ReferenceAttack):
+        n_shadows = victim.profile.shadows
     first = dataclasses.replace(victim, architecture=plugin.shadow_architecture(victim.architecture), role=Role.SHADOW)
     return tuple(dataclasses.replace(first, index=i) for i in range(n_shadows))
 

@@ -20,13 +20,14 @@ from suite.graph.reference import run_segments
 from suite.model import Deployment
 from suite.policy import stacked
 from suite.view import AdversaryView, Shown
-from victims.inference import predict
+from victims.inference import one_thread, predict
 
-SHAPE, CLASSES, N = (1, 6, 6), 4, 120
+SHAPE, CLASSES, N = (1, 6, 6), 40, 160
 REFERENCES = 8
 
 
 def noise(seed, n=N):
+    """Images and labels without any rule: of so many classes that hardly any is right by chance."""
     draw = np.random.default_rng(seed)
     return LabelledImages(draw.standard_normal((n, *SHAPE)).astype(np.float32), draw.integers(0, CLASSES, n))
 
@@ -50,10 +51,11 @@ def net(seed, trained):
         images, known = noise(0), halves(seed // 2)[seed % 2]
         given, wanted = torch.tensor(images.images[known]), torch.tensor(images.labels[known])
         optimizer = torch.optim.Adam(module.parameters(), lr=3e-3)
-        for _ in range(150):
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(module(given), wanted).backward()
-            optimizer.step()
+        with one_thread():
+            for _ in range(200):
+                optimizer.zero_grad()
+                nn.functional.cross_entropy(module(given), wanted).backward()
+                optimizer.step()
     return module.eval()
 
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from suite import Deployment, ExtractionAttack, Goal, OutputPolicy, Stolen, View, attack, split, victim
 from suite import records as r
+from suite.adversarial import epsilon_of, fgsm, pgd
 from suite.attack_model import Attack, Layout
 from suite.conformance_samples import on_board
 from suite.deploying import deploy, lay, untrained_victim
@@ -35,7 +36,6 @@ from suite.session import Options, Run
 from suite.spec import parse
 from suite.store import Store
 from suite.surrogates import Lesson, epochs_for, kept_in, targets_of, teach
-from suite.adversarial import epsilon_of, fgsm, pgd
 from suite.unmasking import by_likeness, differences
 from suite.view import AdversaryView, Shown, ViewError
 from victims.inference import logits
@@ -83,7 +83,8 @@ def view_of(deployment, files, session, plugin, material, budget, *, architectur
         architecture=architecture, input_shape=SHAPE, n_classes=CLASSES, policy=deployment.policy,
         candidates=LabelledImages(material.auxiliary.images[:0], material.auxiliary.labels[:0]),
         outputs=np.empty((0, CLASSES), np.float32), shows=deployment.shows,
-        public=tuple(segment.graph for segment in parse_file(files.public).as_segments()), boundary={},
+        public=tuple(segment.graph for segment in parse_file(files.public).as_segments()),
+        public_file=files.public.read_bytes(), boundary={},
         auxiliary=material.auxiliary, shadows=(), budget=budget, disguised=deployment.disguised,
         pretrained=pretrained, pretrained_on=np.arange(100),
     )  # fmt: skip
