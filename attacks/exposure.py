@@ -43,7 +43,7 @@ class Exposure(ExposureAttack):
     """
 
     epochs: int = 10
-    learning_rate: float = 0.02
+    learning_rate: float = 0.01
     batch: int = 64
 
     def measure(

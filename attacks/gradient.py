@@ -25,7 +25,7 @@ _MOST_ROWS = 150_000  # more rows of the same kind only cost time
     "gradient",
     goal=Goal.MEMBERSHIP,
     needs={View.OUTPUT, View.AUXILIARY, View.QUERY},
-    uses={View.WEIGHTS, View.BOUNDARY},
+    uses={View.WEIGHTS, View.BOUNDARY, View.GRADIENTS},
 )
 class Gradient(ReferenceAttack):
     """Gradients, activations, loss and answers of each candidate, weighed by a model that learned from references.
@@ -39,8 +39,9 @@ class Gradient(ReferenceAttack):
     It adapts to what is hidden. Behind open layers that end at a hidden one, the attacker puts a surrogate of the rest,
     fitted to what the deployment answers for its own images and the candidates, and differentiates through it; open
     layers behind hidden ones are differentiated exactly, from the activations that the TEE hands out; of layers that
-    lie open in parts (scaled, masked, thinned) it reads the activations that cross. Where nothing is open, answers are
-    all it has.
+    lie open in parts (scaled, masked, thinned) it reads the activations that cross. A device that trains hands the
+    gradients back from the hidden layers themselves: there it has steps run on the candidates that change no weight,
+    and needs no surrogate. Where nothing is open, answers are all it has.
 
     Interpretation: gradients come in as norms, and as their part along the weights, for each layer, in place of the
     gradients themselves in front of a convolution, which suits few samples; each is compared with those of reference

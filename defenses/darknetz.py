@@ -6,7 +6,14 @@ from suite.graph.dropouts import dropouts_of
 
 @defense(
     "darknetz",
-    variants=({"k": 1}, {"k": 2}, {"k": 3}, {"k": 2, "output": "probs"}, {"start": 3, "end": 4, "output": "probs"}),
+    variants=(
+        {"k": 1},
+        {"k": 2},
+        {"k": 3},
+        {"k": 2, "output": "probs"},
+        {"start": 3, "end": 4, "output": "probs"},
+        {"k": 2, "finetune": True},
+    ),
 )
 class DarkneTZ(Defense):
     """The last ``k`` layers with parameters in the TEE, or those from ``start`` to ``end``, first and last included.

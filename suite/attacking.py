@@ -154,7 +154,7 @@ def run_attack(
         began = time.perf_counter()
         shown = dataclasses.replace(show(store, laid, evaluation, job, attack, board), scratch=scratch)
         with contextlib.ExitStack() as stack:
-            live = bool(LIVE & plugin.needs)
+            live = bool(LIVE & (plugin.needs | plugin.uses))
             session = stack.enter_context(board.open(laid.files)) if live else None
             view = AdversaryView(shown, plugin.needs, session, plugin.uses)
             observation = plugin.observe(view)

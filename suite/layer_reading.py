@@ -2,22 +2,27 @@
 
 For each open layer and candidate: norms of gradients, of activations and of the signals that come back, as
 ``suite.graph.per_sample`` has them. Where hidden layers make the answer, the signal comes back through a surrogate of
-them; where the TEE hands activations out, the layers behind it are read from these.
+them, or through themselves on a device that trains; where the TEE hands activations out, the layers behind it are read
+from these.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from device.board import TeeOutOfMemory
+from device.training import TrainOptions
 from suite.attack_model import ReferenceModel
 from suite.graph.export import export_graph
 from suite.graph.ir import Graph
-from suite.graph.per_sample import SIGNALS, per_sample
+from suite.graph.parse import FileSegment
+from suite.graph.partition import World
+from suite.graph.per_sample import SIGNALS, per_sample, per_sample_behind
 from suite.graph.surrogate import (
     Fit,
     activations,
@@ -37,6 +42,13 @@ from suite.view import AdversaryView
 Floats = NDArray[np.float64]
 
 _LEAST = 1e-30
+_VANISHED = 1e-9
+"""Of a gradient's norm: below it float32 has lost most digits of the 1 - p that it comes from."""
+
+_TRAINED_AT_ONCE = 16
+_SCALED = [SIGNALS.index(signal) for signal in ("weight", "bias", "signal")]
+"""Signals that a loss's scale multiplies."""
+
 _INPUTS = ("input", "fed")
 _SHIFTED = ("fed", "active", "radial")
 """Signals on a linear scale: shares, and the cosine between gradient and weight; the others are norms."""
@@ -74,7 +86,7 @@ def read_layers(view: AdversaryView, n_models: int, tail: Tail) -> Reading | Non
     exposed = exposed_in(template, view.steps)
     readings = [
         _read_directly(view, models, template, exposed),
-        _read_by_surrogate(view, models, template, exposed, tail),
+        _read_in_training(view, models, template, exposed) or _read_by_surrogate(view, models, template, exposed, tail),
     ]
     found = [reading for reading in readings if reading is not None]
     if not found:
@@ -100,20 +112,30 @@ def _read_directly(
     columns = [(at[name], signal) for name in whole for signal in range(len(SIGNALS))]
     columns += [(at[name], SIGNALS.index(signal)) for name in only_fed for signal in _INPUTS]
     places, signals = (list(part) for part in zip(*columns, strict=True))
-    others = [_all_layers(model, template, view.candidates)[:, places, signals] for model in models]
+    others = [_all_layers(model, template, view.candidates).layers[:, places, signals] for model in models]
     own = _own(view, exposed, whole, [crossing[name] for name in only_fed])
     kinds = [SIGNALS[signal] for signal in signals]
     return Reading(own, np.stack(others)) if kinds else None
 
 
-def _all_layers(model: ReferenceModel, template: Graph, candidates: LabelledImages) -> Floats:
-    """Features of every layer of a reference model, [N, L, len(SIGNALS)]; the same for all deployments."""
+@dataclass(frozen=True, slots=True)
+class _Layers:
+    """Features [N, L, len(SIGNALS)] of every layer of a reference model, and the scale [N] that gradients lack."""
+
+    layers: Floats
+    scale: Floats
+
+
+def _all_layers(model: ReferenceModel, template: Graph, candidates: LabelledImages) -> _Layers:
+    """The same for all deployments."""
 
     def make() -> Mapping[str, NDArray[np.float64]]:
         graph = export_graph(model.load(), template.shapes[template.inputs[0]], softmax=True)
-        return {"layers": _features(per_sample(graph, {graph.inputs[0]: candidates.images}, candidates.labels).layers)}
+        told = per_sample(graph, {graph.inputs[0]: candidates.images}, candidates.labels)
+        return {"layers": _features(told.layers), "scale": told.scale}
 
-    return np.asarray(model.remember("all layers", {}, make)["layers"], np.float64)
+    kept = model.remember("all layers", {}, make)
+    return _Layers(np.asarray(kept["layers"], np.float64), np.asarray(kept["scale"], np.float64))
 
 
 def _own(view: AdversaryView, exposed: Exposed, whole: tuple[str, ...], only_fed: list[str]) -> Floats:
@@ -135,6 +157,63 @@ def _own(view: AdversaryView, exposed: Exposed, whole: tuple[str, ...], only_fed
             pieces += [_log(np.linalg.norm(flat, axis=1))[:, None], (flat > 0).mean(axis=1)[:, None]]
         parts.append(np.concatenate(pieces, axis=1))
     return np.concatenate(parts)
+
+
+# ---- what is read while the device trains
+
+
+def _read_in_training(
+    view: AdversaryView, models: tuple[ReferenceModel, ...], template: Graph, exposed: Exposed
+) -> Reading | None:
+    """The layers between the image and the first hidden one, by the gradients that the TEE hands back to them.
+
+    Steps on the candidates that change no weight. A board computes in float32, where a sure model's gradients vanish:
+    sizes end at a floor, of reference models as well.
+    """
+    layers = tuple(name for name in exposed.head if name not in exposed.answering)
+    first = view.steps[0].graph
+    if not layers or first is None or not view.shows(View.GRADIENTS):
+        return None
+    own_names = tuple(exposed.weights[name].name for name in layers)
+    if not {node.name for node in first.parameter_nodes()}.issuperset(own_names):
+        return None
+    back = _handed_back(view.steps, frozenset(first.outputs))
+    images, labels = view.candidates.images, view.candidates.labels
+    try:
+        training = view.train(TrainOptions(learning_rate=0.0))
+    except TeeOutOfMemory:
+        return None  # it may train, and cannot
+    rows = []
+    for start in range(0, len(images), _TRAINED_AT_ONCE):
+        part = images[start : start + _TRAINED_AT_ONCE]
+        step = training.step(part, labels[start : start + _TRAINED_AT_ONCE], public=False)
+        signals = {tensor: sum((step.boundary[name] for name in names[1:]), step.boundary[names[0]])
+                   for tensor, names in back.items()}  # fmt: skip
+        rows.append(_features(per_sample_behind(first, {first.inputs[0]: part}, signals, own_names)))
+    places = [place for place, node in enumerate(template.parameter_nodes()) if node.name in layers]
+    others = []
+    for model in models:
+        told = _all_layers(model, template, view.candidates)
+        whole = told.layers[:, places]
+        whole[..., _SCALED] += _log(told.scale)[:, None, None]
+        others.append(_floored(whole).reshape(len(images), -1))
+    return Reading(_floored(np.concatenate(rows)).reshape(len(images), -1), np.stack(others))
+
+
+def _handed_back(steps: Sequence[FileSegment], made: frozenset[str]) -> dict[str, list[str]]:
+    """Of each tensor that the first step makes: the names, in a boundary, under which the TEE takes it."""
+    found: dict[str, list[str]] = {}
+    for i, step in enumerate(steps):
+        for j, tensor in enumerate(step.inputs):
+            if step.world is World.TEE and tensor in made:
+                found.setdefault(tensor, []).append(f"step{i}.in{j}")
+    return found
+
+
+def _floored(features: Floats) -> Floats:
+    found = features.copy()
+    found[..., _SCALED] = np.maximum(found[..., _SCALED], np.log(_VANISHED))
+    return found
 
 
 # ---- what is read through a surrogate

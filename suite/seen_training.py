@@ -47,18 +47,21 @@ class SeenTraining:
         self._training = training
         self._public = public
 
-    def step(self, images: NDArray[np.float32], labels: NDArray[np.int64], *, update: bool = False) -> SeenStep:
+    def step(
+        self, images: NDArray[np.float32], labels: NDArray[np.int64], *, update: bool = False, public: bool = True
+    ) -> SeenStep:
         """Run one step on images float32 [N, *input shape] and labels int64 [N].
 
         Args:
             images: the batch.
             labels: the classes that the loss is taken of; need not be the true ones.
             update: whether the weights change, in both worlds; without, the gradients are forgotten.
+            public: whether to read out the gradients of the public part; large models have many.
 
         Raises:
             BoardError: shapes or labels are not the model's, the batch is too large for a frame, or the board failed.
         """
-        step = self._training.step(images, labels, update=update, crossings=True, boundary=True, gradients=True)
+        step = self._training.step(images, labels, update=update, crossings=True, boundary=True, gradients=public)
         return SeenStep(step.crossed, step.boundary, by_parameter(self._public, step.gradients))
 
 

@@ -100,7 +100,7 @@ def measured(tmp_path_factory):
 
     discover()
     store, job = Store(tmp_path_factory.mktemp("store")), TrainJob("vgg7", "digits", SMALL, 0)
-    (spec,) = parse(Kind.ATTACK, "exposure[epochs=5]")
+    (spec,) = parse(Kind.ATTACK, "exposure[epochs=5,learning_rate=0.02]")
     jobs = exposure_jobs(spec, job)
     assert [one.number for one in jobs] == list(range(1, ALL_LAYERS + 1))
     chosen = [jobs[0], jobs[5], jobs[7]]

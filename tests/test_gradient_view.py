@@ -10,11 +10,15 @@ from torch import nn
 from device.board import BoardError
 from device.training import TrainOptions
 from suite import Attack, Goal, Guess, LabelledImages, Victim, View, World, attack
+from suite.attack_model import ReferenceModel
 from suite.attacking import run_attack, show
 from suite.deploying import deploy, lay, trained_victim, untrained_victim
 from suite.evaluating import evaluate
 from suite.graph.export import export_graph
+from suite.graph.per_sample import SIGNALS
 from suite.graph.training import place_dropouts
+from suite.layer_reading import _read_in_training
+from suite.open_layers import exposed_in
 from suite.registry import Kind, PluginError
 from suite.session import unmet
 from suite.spec import parse
@@ -184,3 +188,33 @@ class TestAttacks:
         for defense in parse(Kind.DEFENSE, text):
             deployment = deploy(defense, untrained_victim("alexnet", (1, 8, 8), 10))
             assert unmet(Cell, deployment.shows) == hidden
+
+
+@pytest.mark.parametrize("text", ["darknetz[k=2,finetune=true]", "darknetz[start=3,end=3,output=probs,finetune=true]"])
+def test_a_device_that_trains_shows_open_layers_as_its_model_itself_would(small_run, looking, text):
+    view = looking(text, {View.GRADIENTS, View.WEIGHTS, View.BOUNDARY, View.QUERY})
+    module = trained_victim(small_run.store, small_run.job).module
+    model = ReferenceModel(lambda: module, np.zeros(len(view.candidates), bool))
+    template = export_graph(module, view.input_shape, softmax=True)
+    reading = _read_in_training(view, (model,), template, exposed_in(template, view.steps))
+    open_layers = 4 if "k=2" in text else 2
+    assert reading.own.shape == (len(view.candidates), open_layers * len(SIGNALS))
+    # Gradients just above the floor have few digits left, and shares of active units jump where a sum is nearly 0.
+    assert np.mean(np.abs(reading.own - reading.others[0]) < 0.05) > 0.97
+    assert np.corrcoef(reading.own.ravel(), reading.others[0].ravel())[0, 1] > 0.999
+
+
+def test_without_gradients_nothing_is_read_in_training(looking):
+    view = looking("darknetz[k=2]", {View.WEIGHTS, View.BOUNDARY, View.QUERY})
+    template = export_graph(
+        untrained_victim("alexnet", view.input_shape, view.n_classes).module, view.input_shape, softmax=True
+    )
+    assert _read_in_training(view, (), template, exposed_in(template, view.steps)) is None
+
+
+def test_where_the_tee_is_too_small_to_train_nothing_is_read_in_training(looking):
+    view = looking("darknetz[k=4,finetune=true]", {View.GRADIENTS, View.WEIGHTS, View.BOUNDARY, View.QUERY})
+    template = export_graph(
+        untrained_victim("alexnet", view.input_shape, view.n_classes).module, view.input_shape, softmax=True
+    )
+    assert _read_in_training(view, (), template, exposed_in(template, view.steps)) is None

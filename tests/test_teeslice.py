@@ -118,7 +118,7 @@ def test_images_are_turned_by_what_their_label_says():
 @pytest.fixture(scope="module")
 def job(small_run):
     """VGG-7 on 200 digits."""
-    return TrainJob("vgg7", "digits", dataclasses.replace(small_run.job.profile, defense_epochs=40), 0)
+    return TrainJob("vgg7", "digits", dataclasses.replace(small_run.job.profile, defense_epochs=16), 0)
 
 
 @pytest.fixture(scope="module")

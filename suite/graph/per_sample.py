@@ -80,10 +80,14 @@ def per_sample(
 
 
 def _check(graph: Graph, layers: tuple[str, ...] | None) -> None:
-    if graph.scales:
-        raise GraphError("an int8 graph has no gradients: make it a float one first")
     if len(graph.outputs) != 1 or len(graph.shapes[graph.outputs[0]]) != 1:
         raise GraphError(f"losses need one (n_classes,) output, the graph makes {', '.join(graph.outputs)}")
+    _check_layers(graph, layers)
+
+
+def _check_layers(graph: Graph, layers: tuple[str, ...] | None) -> None:
+    if graph.scales:
+        raise GraphError("an int8 graph has no gradients: make it a float one first")
     known = {node.name for node in graph.parameter_nodes() if node.op in _OF_WEIGHTS}
     if odd := sorted(set(layers or ()) - known):
         raise GraphError(f"no node {odd[0]!r} with weights to look at")
@@ -91,6 +95,28 @@ def _check(graph: Graph, layers: tuple[str, ...] | None) -> None:
 
 def _tensors(node: Node) -> dict[str, Tensor]:
     return {key: torch.tensor(np.asarray(array), dtype=torch.float32) for key, array in node.weights.items()}
+
+
+def per_sample_behind(
+    graph: Graph,
+    inputs: Mapping[str, NDArray[np.float32]],
+    signals: Mapping[str, NDArray[np.float32]],
+    layers: tuple[str, ...],
+) -> Floats:
+    """``PerSample.layers`` of one batch through a part of a model, from the gradients that come back to what it makes.
+
+    ``inputs``, and ``signals`` by the names of tensors in the graph: float32 [N, *shape]. These are gradients of each
+    image's loss, so that the norms are of that loss, divided by nothing.
+
+    Raises:
+        GraphError: a layer has no weights, or the graph is int8.
+    """
+    _check_layers(graph, layers)
+    with one_thread():
+        weights = {node.name: _tensors(node) for node in graph.nodes}
+        held = _forward(graph, weights, {name: torch.tensor(array) for name, array in inputs.items()}, layers)
+        ends = {name: torch.tensor(array) for name, array in signals.items()}
+        return _backward(graph, weights, held, ends, layers)
 
 
 def _one_batch(
@@ -102,27 +128,54 @@ def _one_batch(
 ) -> tuple[Floats, Floats, Floats]:
     answer = graph.outputs[0]
     softmax = next((node for node in graph.nodes if node.output == answer and node.op is Op.SOFTMAX), None)
-    logits_name = softmax.inputs[0] if softmax else answer
-    held: dict[str, Tensor] = dict(inputs)
+    logits = softmax.inputs[0] if softmax else answer
+    held = _forward(graph, weights, inputs, chosen, softmax)
+    loss, back, scale = _loss(held[logits].detach(), labels)
+    return loss, scale, _backward(graph, weights, held, {logits: back}, chosen)
+
+
+def _forward(
+    graph: Graph,
+    weights: Mapping[str, Mapping[str, Tensor]],
+    inputs: Mapping[str, Tensor],
+    chosen: tuple[str, ...],
+    without: Node | None = None,
+) -> dict[str, Tensor]:
+    """Every tensor of the graph by name; autograd begins at the first of the ``chosen`` layers."""
+    held = dict(inputs)
     for node in graph.nodes:
-        if node is softmax:
+        if node is without:
             continue
         made = apply_with(node, [held[name] for name in node.inputs], weights[node.name])
         if node.name in chosen and not made.requires_grad:
-            made.requires_grad_()  # nothing before it is asked for: autograd begins here
+            made.requires_grad_()  # nothing before it is asked for
         held[node.output] = made
-    logits = held[logits_name]
-    loss, back, scale = _loss(logits.detach(), labels)
+    return held
+
+
+def _backward(
+    graph: Graph,
+    weights: Mapping[str, Mapping[str, Tensor]],
+    held: Mapping[str, Tensor],
+    ends: Mapping[str, Tensor],
+    chosen: tuple[str, ...],
+) -> Floats:
+    """What the ``chosen`` layers tell, [N, L, len(SIGNALS)], of the gradients ``ends`` that come back to tensors."""
     wanted = [node for node in graph.nodes if node.name in chosen]
+    n = len(next(iter(ends.values())))
+    if not wanted:
+        return np.zeros((n, 0, len(SIGNALS)))
     outputs = [held[node.output] for node in wanted]
-    signals = torch.autograd.grad(logits, outputs, back, allow_unused=True) if outputs else ()
+    reached = [name for name in ends if held[name].requires_grad]
+    signals = torch.autograd.grad(
+        [held[name] for name in reached], outputs, [ends[name] for name in reached], allow_unused=True
+    )
     with torch.no_grad():
         rows = []
         for node, out, signal in zip(wanted, outputs, signals, strict=True):
             told = torch.zeros_like(out) if signal is None else signal
             rows.append(_layer(node, held[node.inputs[0]], out, told, weights[node.name]))
-        found = torch.stack(rows, dim=1) if rows else torch.zeros(len(labels), 0, len(SIGNALS))
-    return loss, scale, found.double().numpy()
+        return torch.stack(rows, dim=1).double().numpy()
 
 
 def _loss(logits: Tensor, labels: Tensor) -> tuple[Floats, Tensor, Floats]:
