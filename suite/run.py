@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 from device.board import Board
 from suite import gates, pool
@@ -23,12 +24,22 @@ from suite.metrics import latency_metrics, membership_metrics
 from suite.model import Goal
 from suite.models import TrainJob
 from suite.provenance import code_hash, hash_json
-from suite.record import AttackInfo, AttackScores, ExtractionInfo, Record, RecordError
+from suite.record import (
+    AttackInfo,
+    AttackScores,
+    ExposureInfo,
+    ExposureSamples,
+    ExtractionInfo,
+    Record,
+    RecordError,
+    Scores,
+    StolenAnswers,
+)
 from suite.recording import compose
 from suite.records import read_record, read_scores, record_path, write_record
 from suite.registry import Kind
 from suite.retrying import Attempt, with_recovery
-from suite.spec import parse
+from suite.spec import PluginSpec, parse
 from suite.store import Store
 from suite.timing import LatencyMeter
 
@@ -67,105 +78,99 @@ def run_attack_cell(cell: Cell, bench: Bench) -> Record:
         GateError: the deployment is not what PyTorch computes; the record is written all the same.
         PluginError, BoardError, StoreError, DataError, RecordError: see there.
     """
-    assert cell.attack is not None
-    run = {Goal.EXTRACTION: _extract, Goal.EXPOSURE: _expose}.get(cell.attack.make().goal, _infer_membership)
-    return with_recovery(bench.board, cell.id, lambda attempt: run(cell, bench, attempt))
+    return with_recovery(bench.board, cell.id, lambda attempt: _attacked(cell, bench, attempt))
 
 
-def _infer_membership(cell: Cell, bench: Bench, attempt: Attempt) -> Record:
+def _attacked(cell: Cell, bench: Bench, attempt: Attempt) -> Record:
     assert cell.attack is not None
+    reach = {Goal.EXTRACTION: _extract, Goal.EXPOSURE: _expose}.get(cell.attack.make().goal, _infer_membership)
     began = time.perf_counter()
     job = victim_job(cell)
     pool.ensure(bench.store, training_jobs([cell]), bench.plugins, bench.workers)
     trained = time.perf_counter()
     laid = lay(bench.store, cell.defense, job)
-    evaluation, outcome = run_attack(bench.store, cell.attack, laid, cell.defense, job, bench.board)
+    reached = reach(cell, cell.attack, bench, job, laid)
     attacked = time.perf_counter()
     code = {"record": code_hash("suite.run", roots=("suite", "device"))}
-    keys = _keys(cell, job, laid, evaluation, code) | {"guess": outcome.key.id}
+    keys = _keys(cell, job, laid, reached.evaluation, code) | reached.keys
     record = up_to_date(cell, bench, keys)
     if record is None:
+        part, scores = reached.judge()
+        seconds = {"train": trained - began, "attack": attacked - trained, "score": time.perf_counter() - attacked}
+        record = compose(
+            cell, bench.store, job, laid, reached.evaluation, bench.board,
+            **part, keys=keys, code=code, seconds=seconds, attempt=attempt,
+        )  # fmt: skip
+        record = write_record(bench.results, record, scores)
+    gates.check(record, cell.defense.make().max_accuracy_loss_frac)
+    return record
+
+
+class Part(TypedDict, total=False):
+    """What one kind of attack says in a record."""
+
+    attack: AttackInfo
+    extraction: ExtractionInfo
+    exposure: ExposureInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """What an attack came to. ``keys``: of its own artefacts; ``judge`` makes its part of the record and the scores."""
+
+    evaluation: Evaluation
+    keys: dict[str, str]
+    judge: Callable[[], tuple[Part, Scores]]
+
+
+def _infer_membership(cell: Cell, spec: PluginSpec, bench: Bench, job: TrainJob, laid: Laid) -> Reached:
+    evaluation, outcome = run_attack(bench.store, spec, laid, cell.defense, job, bench.board)
+
+    def judge() -> tuple[Part, AttackScores]:
         material = job.material()
-        threshold, source = outcome.about["threshold"], outcome.about["source"]
-        metrics = membership_metrics(outcome.scores, material.is_member, threshold, seed=cell.seed)
-        own = attacker_jobs(cell.attack, job)
-        n_shadows = len(shadow_jobs(cell.attack, job))
+        threshold = outcome.about["threshold"]
+        own, n_shadows = attacker_jobs(spec, job), len(shadow_jobs(spec, job))
         attack = AttackInfo(
             shadow_architecture=own[0].architecture if own else None,
             n_shadows=n_shadows,
             n_references=len(own) - n_shadows,
             n_queries=outcome.about["queries"],
             threshold=threshold,
-            threshold_source=source,
-            metrics=metrics,
+            threshold_source=outcome.about["source"],
+            metrics=membership_metrics(outcome.scores, material.is_member, threshold, seed=cell.seed),
         )
-        seconds = {"train": trained - began, "attack": attacked - trained, "score": time.perf_counter() - attacked}
-        record = compose(
-            cell, bench.store, job, laid, evaluation, bench.board,
-            attack=attack, keys=keys, code=code, seconds=seconds, attempt=attempt,
-        )  # fmt: skip
-        scores = AttackScores(outcome.scores, material.is_member, material.candidate_ids)
-        record = write_record(bench.results, record, scores)
-    gates.check(record, cell.defense.make().max_accuracy_loss_frac)
-    return record
+        return {"attack": attack}, AttackScores(outcome.scores, material.is_member, material.candidate_ids)
+
+    return Reached(evaluation, {"guess": outcome.key.id}, judge)
 
 
-def _extract(cell: Cell, bench: Bench, attempt: Attempt) -> Record:
-    assert cell.attack is not None
-    began = time.perf_counter()
-    job = victim_job(cell)
-    pool.ensure(bench.store, training_jobs([cell]), bench.plugins, bench.workers)
-    trained = time.perf_counter()
-    laid = lay(bench.store, cell.defense, job)
-    evaluation, thefts = extract(bench.store, cell.attack, laid, cell.defense, job, bench.board)
-    attacked = time.perf_counter()
-    code = {"record": code_hash("suite.run", roots=("suite", "device"))}
-    keys = _keys(cell, job, laid, evaluation, code)
-    keys |= {f"stolen_{theft.about['budget']}": theft.key.id for theft in thefts}
-    record = up_to_date(cell, bench, keys)
-    if record is None:
+def _extract(cell: Cell, spec: PluginSpec, bench: Bench, job: TrainJob, laid: Laid) -> Reached:
+    evaluation, thefts = extract(bench.store, spec, laid, cell.defense, job, bench.board)
+
+    def judge() -> tuple[Part, StolenAnswers]:
         material = job.material()
         answers = answers_of(evaluation, thefts, material)
-        own = attacker_jobs(cell.attack, job)
+        own = attacker_jobs(spec, job)
         extraction = ExtractionInfo(
             shadow_architecture=own[0].architecture if own else None,
             epsilon_pixels=epsilon_of(material.dataset.input_shape),
             n_transferred=len(answers.changed),
             points=extraction_points(answers),
         )
-        seconds = {"train": trained - began, "attack": attacked - trained, "score": time.perf_counter() - attacked}
-        record = compose(
-            cell, bench.store, job, laid, evaluation, bench.board,
-            extraction=extraction, keys=keys, code=code, seconds=seconds, attempt=attempt,
-        )  # fmt: skip
-        record = write_record(bench.results, record, answers)
-    gates.check(record, cell.defense.make().max_accuracy_loss_frac)
-    return record
+        return {"extraction": extraction}, answers
+
+    return Reached(evaluation, {f"stolen_{theft.about['budget']}": theft.key.id for theft in thefts}, judge)
 
 
-def _expose(cell: Cell, bench: Bench, attempt: Attempt) -> Record:
-    assert cell.attack is not None
-    began = time.perf_counter()
-    job = victim_job(cell)
-    pool.ensure(bench.store, training_jobs([cell]), bench.plugins, bench.workers)
-    measured = time.perf_counter()
-    laid = lay(bench.store, cell.defense, job)
+def _expose(cell: Cell, spec: PluginSpec, bench: Bench, job: TrainJob, laid: Laid) -> Reached:
     evaluation = evaluate(bench.store, laid, cell.defense, job, bench.board)
-    layers = exposure_jobs(cell.attack, job)
-    code = {"record": code_hash("suite.run", roots=("suite", "device"))}
-    keys = _keys(cell, job, laid, evaluation, code)
-    keys |= {"layers": hash_json([layer.key().id for layer in layers])}
-    record = up_to_date(cell, bench, keys)
-    if record is None:
+    layers = exposure_jobs(spec, job)
+
+    def judge() -> tuple[Part, ExposureSamples]:
         exposure, samples = expose(bench.store, laid, layers)
-        seconds = {"measure": measured - began, "deploy": time.perf_counter() - measured}
-        record = compose(
-            cell, bench.store, job, laid, evaluation, bench.board,
-            exposure=exposure, keys=keys, code=code, seconds=seconds, attempt=attempt,
-        )  # fmt: skip
-        record = write_record(bench.results, record, samples)
-    gates.check(record, cell.defense.make().max_accuracy_loss_frac)
-    return record
+        return {"exposure": exposure}, samples
+
+    return Reached(evaluation, {"layers": hash_json([layer.key().id for layer in layers])}, judge)
 
 
 def _keys(cell: Cell, job: TrainJob, laid: Laid, evaluation: Evaluation, code: dict[str, str]) -> dict[str, str]:
