@@ -8,15 +8,19 @@ import secrets
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from device.emulated import EmulatedBoard
 from device.qemu.board import RUN_ENV
 from suite import progress
 from suite.boards import SSH_FORM
 from suite.matrix import Cell
 from suite.session import Options, Run, UsageError
+
+if TYPE_CHECKING:
+    from suite.ahead import Ahead
 
 PATIENCE_S = 5.0
 """What a cell does is shown when it takes longer than this; the dots tell of the others."""
@@ -233,8 +237,22 @@ def bench(request: pytest.FixtureRequest) -> Iterator[Any]:
     import dataclasses
 
     run = request.config.stash[_RUN]
-    with _showing_progress(request.config, PATIENCE_S):
-        yield dataclasses.replace(run.bench, workers=_training_workers(request.config))
+    with _showing_progress(request.config, PATIENCE_S), contextlib.ExitStack() as stack:
+        ahead = _ahead(request, run)
+        if ahead is not None:
+            stack.callback(ahead.close)
+        yield dataclasses.replace(run.bench, workers=_training_workers(request.config), ahead=ahead)
+
+
+def _ahead(request: pytest.FixtureRequest, run: Run) -> Ahead | None:
+    """Work on attack cells before their turn, where cores are free and the board is one of as many as are wanted."""
+    from suite.ahead import Ahead
+
+    cores = len(os.sched_getaffinity(0))
+    if _is_worker(request.config) or cores < 2 or type(run.bench.board) is not EmulatedBoard:
+        return None
+    cells = [cell for item in request.session.items if (cell := _cell_of(item)) and cell.attack is not None]
+    return Ahead(run.bench, cells, cores)
 
 
 def pytest_runtest_teardown() -> None:

@@ -120,10 +120,10 @@ def _all(store: Store, jobs: Sequence[Job], tally: Tally, plugins: Sequence[str]
     # Its put() writes before it returns: what a training told is here before its future is done.
     messages = context.SimpleQueue()
     pool = ProcessPoolExecutor(
-        workers, context, initializer=_start_worker, initargs=(messages, list(plugins), os.getpid())
+        workers, context, initializer=start_worker, initargs=(messages, list(plugins), os.getpid())
     )
     try:
-        with _interrupts_held():  # processes start as jobs come
+        with interrupts_held():  # processes start as jobs come
             futures: dict[Future[None], Job] = {pool.submit(_work, store.root, job): job for job in jobs}
         pending = set(futures)
         while pending:
@@ -145,21 +145,21 @@ def _all(store: Store, jobs: Sequence[Job], tally: Tally, plugins: Sequence[str]
                 else:
                     tally.finish(job)
     except BaseException:
-        _stop(pool)
+        stop(pool)
         raise
     pool.shutdown()
     return failed
 
 
-def _stop(pool: ProcessPoolExecutor) -> None:
-    """End the workers now: what they trained so far is in checkpoints."""
+def stop(pool: ProcessPoolExecutor) -> None:
+    """End the workers now: what they trained so far is in checkpoints, what else they were at is lost."""
     for process in list((pool._processes or {}).values()):
         process.terminate()
     pool.shutdown(wait=False, cancel_futures=True)
 
 
 @contextlib.contextmanager
-def _interrupts_held() -> Iterator[None]:
+def interrupts_held() -> Iterator[None]:
     """Hold Ctrl-C back; processes started meanwhile never see it, since they inherit the mask.
 
     A terminal sends it to them as well, and each would print a traceback. This process stops them instead.
@@ -174,7 +174,8 @@ def _interrupts_held() -> Iterator[None]:
 _messages: Any = None
 
 
-def _start_worker(messages: Any, plugins: list[str], parent: int) -> None:
+def start_worker(messages: Any, plugins: list[str], parent: int) -> None:
+    """Begin a worker: plugins registered, one thread, an end with ``parent``'s. ``messages``: where progress goes."""
     global _messages
     _messages = messages
     torch.set_num_threads(1)

@@ -11,6 +11,7 @@ from typing import TypedDict
 from device.board import Board
 from suite import gates, pool
 from suite.adversarial import epsilon_of
+from suite.ahead import Ahead
 from suite.attacking import attacker_jobs, run_attack, shadow_jobs
 from suite.deploying import Laid, lay
 from suite.evaluating import Evaluation, evaluate
@@ -46,13 +47,17 @@ from suite.timing import LatencyMeter
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """Where cells are run: artefact store, board, results folder, and the loose plugin files in use."""
+    """Where cells are run: artefact store, board, results folder, and the loose plugin files in use.
+
+    ``ahead``: who works on attack cells before their turn.
+    """
 
     store: Store
     board: Board
     results: Path
     plugins: tuple[str, ...] = ()
     workers: int | None = None
+    ahead: Ahead | None = None
 
 
 def victim_job(cell: Cell) -> TrainJob:
@@ -78,18 +83,21 @@ def run_attack_cell(cell: Cell, bench: Bench) -> Record:
         GateError: the deployment is not what PyTorch computes; the record is written all the same.
         PluginError, BoardError, StoreError, DataError, RecordError: see there.
     """
-    return with_recovery(bench.board, cell.id, lambda attempt: _attacked(cell, bench, attempt))
+    if bench.ahead is None:
+        return with_recovery(bench.board, cell.id, lambda attempt: _attacked(cell, bench, attempt))
+    bench.ahead.wait(cell)
+    began = time.perf_counter()
+    record = with_recovery(bench.board, cell.id, lambda attempt: _attacked(cell, bench, attempt))
+    bench.ahead.took(cell, time.perf_counter() - began)
+    return record
 
 
 def _attacked(cell: Cell, bench: Bench, attempt: Attempt) -> Record:
-    assert cell.attack is not None
-    reach = {Goal.EXTRACTION: _extract, Goal.EXPOSURE: _expose}.get(cell.attack.make().goal, _infer_membership)
     began = time.perf_counter()
     job = victim_job(cell)
     pool.ensure(bench.store, training_jobs([cell]), bench.plugins, bench.workers)
     trained = time.perf_counter()
-    laid = lay(bench.store, cell.defense, job)
-    reached = reach(cell, cell.attack, bench, job, laid)
+    laid, reached = reach(cell, bench)
     attacked = time.perf_counter()
     code = {"record": code_hash("suite.run", roots=("suite", "device"))}
     keys = _keys(cell, job, laid, reached.evaluation, code) | reached.keys
@@ -121,6 +129,18 @@ class Reached:
     evaluation: Evaluation
     keys: dict[str, str]
     judge: Callable[[], tuple[Part, Scores]]
+
+
+def reach(cell: Cell, bench: Bench) -> tuple[Laid, Reached]:
+    """Deploy and attack; all of it is in the store afterwards.
+
+    Raises: as ``run_attack_cell``, but for what a record may raise.
+    """
+    assert cell.attack is not None
+    job = victim_job(cell)
+    laid = lay(bench.store, cell.defense, job)
+    how = {Goal.EXTRACTION: _extract, Goal.EXPOSURE: _expose}.get(cell.attack.make().goal, _infer_membership)
+    return laid, how(cell, cell.attack, bench, job, laid)
 
 
 def _infer_membership(cell: Cell, spec: PluginSpec, bench: Bench, job: TrainJob, laid: Laid) -> Reached:
