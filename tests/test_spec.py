@@ -65,7 +65,8 @@ def test_parameters_are_completed_in_declaration_order():
 
 def test_a_bare_name_stands_for_all_variants():
     assert [spec.slug for spec in parse(Kind.DEFENSE, "darknetz")] == [
-        "darknetz_k1", "darknetz_k2", "darknetz_k3", "darknetz_k2_probs", "darknetz_start3_end4_probs", "darknetz_k2_finetune",
+        "darknetz_k1", "darknetz_k2", "darknetz_k3", "darknetz_k2_probs", "darknetz_start3_end4_probs",
+        "darknetz_k2_finetune",
     ]  # fmt: skip
     assert [spec.slug for spec in parse_list(Kind.DEFENSE, "vanilla, darknetz[k=1,output=probs],full_tee[]")] == [
         "vanilla", "darknetz_k1_probs", "full_tee",
