@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from suite import ExtractionAttack, Goal, Stolen, View, attack
+from suite.held_out import taught
 from suite.surrogates import targets_of
 from suite.transfer_set import FINE_TUNING, FROM_SCRATCH, TransferSet, at_random, order_of
 from suite.view import AdversaryView
@@ -24,12 +25,13 @@ class Knockoff(ExtractionAttack):
     ``start=scratch``. It reads answers alone, so it is the black box's bound for attacks that read weights.
 
     Interpretation: the pre-trained model is the attacker's own of the victim's architecture, trained on labelled images
-    of its own. ``adaptive`` is their policy gradient over the images' classes, in ten rounds, rewarded by all three of
-    their criteria (certainty of the answer, diversity of the answered classes, loss of the surrogate). The loss is that
-    of the surrogate at its beginning: it is trained once, when all is answered, and not after every image.
+    of its own, and it learns only as far as answers held back say that it helps. ``adaptive`` is their policy gradient
+    over the images' classes, in ten rounds, rewarded by all three of their criteria (certainty of the answer, diversity
+    of the answered classes, loss of the surrogate). The loss is that of the surrogate at its beginning: it is trained
+    when all is answered, and not after every image.
 
     ``epochs``: passes over the answered images, 0 for as many as their number asks for; ``rate``: the learning rate at
-    its highest, 0 for 5e-4 from a pre-trained model and 1e-3 from scratch.
+    its highest, 0 for the better of 1e-4 and 5e-4 from a pre-trained model and 1e-3 from scratch.
     """
 
     choice: str = "random"
@@ -56,16 +58,15 @@ class Knockoff(ExtractionAttack):
     def extract(self, view: AdversaryView, budget: int) -> Stolen:
         """Choose, ask, train."""
         if self.start == "pretrained":
-            module, rate = view.pretrained, FINE_TUNING
+            module, rates = view.pretrained, FINE_TUNING
         else:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(view.seed)
                 module = build_model(view.architecture, view.input_shape, view.n_classes).eval()
-            rate = FROM_SCRATCH
+            rates = (FROM_SCRATCH,)
         known = at_random(view, budget) if self.choice == "random" else _adaptively(view, budget, module)
-        return Stolen(
-            view.teach(known.lesson(module, self.rate or rate, seed=view.seed, epochs=self.epochs)), view.n_queries
-        )
+        rates = (self.rate,) if self.rate else rates
+        return Stolen(taught(view, known, module, rates, self.epochs), view.n_queries)
 
 
 def _adaptively(view: AdversaryView, budget: int, module: torch.nn.Module) -> TransferSet:

@@ -7,6 +7,7 @@ from suite.attack_model import Layout
 from suite.disguised import disguised_layers
 from suite.exposed import template_of, with_weights
 from suite.graph.module import GraphModule
+from suite.held_out import taught
 from suite.policy import Outputs
 from suite.recovery import recovered, resembling
 from suite.transfer_set import FINE_TUNING, FROM_SCRATCH, TransferSet, order_of
@@ -80,7 +81,7 @@ class WeightRecovery(ExtractionAttack):
             own = view.pretrained_on
             lesson = TransferSet(own.images, own.labels, view.n_classes).lesson(start, FROM_SCRATCH, seed=view.seed)
             start = view.teach(lesson)
-        return Stolen(view.teach(known.lesson(start, FINE_TUNING, seed=view.seed)), view.n_queries)
+        return Stolen(taught(view, known, start, FINE_TUNING), view.n_queries)
 
 
 def _joined(first: Outputs, second: Outputs) -> Outputs:

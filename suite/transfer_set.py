@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from suite.view import AdversaryView
 
 _ORDER = 0x7A5
-FINE_TUNING, FROM_SCRATCH = 5e-4, 1e-3
-"""Learning rates of a surrogate that begins as a trained model, and of one that does not."""
+FINE_TUNING, FROM_SCRATCH = (1e-4, 5e-4), 1e-3
+"""Learning rates of a surrogate that begins as a trained model, to choose from, and of one that does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,10 @@ class TransferSet:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def part(self, chosen: NDArray[np.int64]) -> TransferSet:
+        """Those at these positions."""
+        return TransferSet(self.images[chosen], self.answers[chosen], self.n_classes)
 
     def lesson(self, module: torch.nn.Module, rate: float, *, seed: int, epochs: int = 0) -> Lesson:
         """What ``module`` is to learn from it; ``epochs`` 0: as many as its size asks for."""

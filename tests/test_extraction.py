@@ -356,7 +356,7 @@ def test_only_what_is_trained_changes_and_fixed_layers_stay_to_the_bit():
 
 
 def test_few_answers_are_shown_more_often_than_many():
-    assert [epochs_for(n) for n in (0, 50, 500, 4000, 20000)] == [30, 30, 12, 3, 3]
+    assert [epochs_for(n) for n in (0, 50, 500, 4000, 20000)] == [30, 30, 24, 3, 3]
 
 
 # ---- adversarial examples

@@ -1,0 +1,51 @@
+"""Surrogates learn as far as answers that were held back say that it helps."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from suite import surrogates
+from suite.held_out import taught
+from suite.transfer_set import TransferSet
+from victims.inference import logits
+
+CLASSES, SIZE = 5, 12
+VIEW = SimpleNamespace(seed=0, teach=surrogates.teach)
+
+
+def plane(weight):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(SIZE, CLASSES)).eval()
+    with torch.no_grad():
+        model[1].weight.copy_(torch.tensor(weight))
+        model[1].bias.zero_()
+    return model
+
+
+@pytest.fixture
+def world():
+    """A victim's weights, images, and what it answers of them."""
+    draw = np.random.default_rng(3)
+    weight = draw.standard_normal((CLASSES, SIZE)).astype(np.float32)
+    images = draw.standard_normal((1500, 1, 3, 4)).astype(np.float32)
+    return weight, images, logits(plane(weight), images).argmax(axis=1), draw
+
+
+def test_few_answers_do_not_spoil_a_fair_guess(world):
+    weight, images, answers, draw = world
+    start = plane(weight + 0.2 * draw.standard_normal(weight.shape).astype(np.float32))
+    known = TransferSet(images[:24], answers[:24], CLASSES)
+    assert known.agreement(start) > 0.8
+    assert taught(VIEW, known, start, (1.0, 3.0)) is start
+
+
+@pytest.mark.parametrize("n", [400, 1500])  # in turns, and once
+def test_the_rate_that_teaches_is_chosen(world, n):
+    weight, images, answers, draw = world
+    start = plane(draw.standard_normal(weight.shape).astype(np.float32))
+    known = TransferSet(images[:n], answers[:n], CLASSES)
+    ours = known.agreement(taught(VIEW, known, start, (1e-6, 3e-2)))
+    slow = known.agreement(surrogates.teach(known.lesson(start, 1e-6, seed=0)))
+    assert ours > 0.9 > 0.5 > slow
