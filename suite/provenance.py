@@ -113,6 +113,12 @@ def code_hash(*modules: str, roots: tuple[str, ...] = ROOTS) -> str:
     so does whatever lies in a folder of the user's own and not among installed packages. A data file counts when a
     source names it, relative to its own folder. Imports by a computed name (``importlib.import_module``) are not seen.
     """
+    return _code_hash(modules, roots, tuple(map(_file_of, modules)), len(sys.modules))
+
+
+@functools.cache
+def _code_hash(modules: tuple[str, ...], roots: tuple[str, ...], files: tuple[Path | None, ...], loaded: int) -> str:
+    """As ``code_hash``, which asks thousands of times; once for each state of what is imported."""
     allowed = {*roots, *(module.split(".")[0] for module in modules)}
     pending, looked_at, digests = list(modules), set[str](), dict[str, str]()
     while pending:
@@ -128,10 +134,10 @@ def code_hash(*modules: str, roots: tuple[str, ...] = ROOTS) -> str:
         if path is None:
             continue
         package = module if path.name == "__init__.py" else parent
-        imported, files = _uses(path, package)
+        imported, beside = _uses(path, package)
         pending.extend(imported)
         digests[module] = _digest_of(path)
-        digests.update({f"{module}:{file.name}": _digest_of(file) for file in files})
+        digests.update({f"{module}:{file.name}": _digest_of(file) for file in beside})
     return hash_json(digests)
 
 

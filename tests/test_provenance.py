@@ -79,7 +79,9 @@ def write(path, text):
 
 def forget():
     """As a new process sees it."""
-    for cached in (provenance._digest_of, provenance._source_of, provenance._uses, provenance._is_users_own):
+    for cached in (
+        provenance._digest_of, provenance._source_of, provenance._uses, provenance._is_users_own, provenance._code_hash,
+    ):  # fmt: skip
         cached.cache_clear()
     for name in [n for n in sys.modules if n.split(".")[0] in ("plug", "helper", "space")]:
         del sys.modules[name]
