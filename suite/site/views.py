@@ -170,9 +170,10 @@ def _grid_texts(view: View, table: Table) -> Mapping[tuple[str, str], Text]:
 
 
 def _cell(column: Column, row: Row, texts: Mapping[tuple[str, str], Text]) -> Cell:
-    made = column.text(row) if column.text else texts.get((row["defense"], column.header), Text(NONE))
-    shown = made.value != NONE  # a figure that the terminal does not show has no place in an order either
-    value = made.value if column.words else _number(row.get(column.field)) if shown else None
+    made = column.text(row) if column.text else texts.get((row["defense"], column.header))
+    if made is None:  # a column that the terminal leaves out, since no row of the table has it
+        return [None, NONE]
+    value = made.value if column.words else _number(row.get(column.field))
     cell: Cell = [value, made.value.strip()]
     low, high = _number(row.get(f"{column.field}_low")), _number(row.get(f"{column.field}_high"))
     if made.interval:

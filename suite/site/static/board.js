@@ -95,8 +95,8 @@ leakboard.board = (() => {
       return [text, text];
     } });
     const first = [named("defense", "defense")];
-    if (state.victim === ALL) first.push(named("victim", "victim"));
-    if (state.dataset === ALL) first.push(named("dataset", "data set"));
+    if (form.victim.length > 2 && state.victim === ALL) first.push(named("victim", "victim"));
+    if (form.dataset.length > 2 && state.dataset === ALL) first.push(named("dataset", "data set"));
     return [...first, ...view.columns.map((column, i) => ({ ...column, of: (row) => row.cells[i] }))];
   }
 
@@ -131,7 +131,7 @@ leakboard.board = (() => {
     const cells = all.map((column, i) => {
       const [, text, interval] = column.of(row);
       const small = interval ? el("span", { class: "interval" }, interval) : null;
-      if (i === 0) return el("th", { scope: "row" }, text);
+      if (i === 0) return el("th", { scope: "row" }, ...text.split(/(?<=_)/).flatMap((part) => [el("wbr"), part]));
       return el("td", { class: column.words ? null : "number" }, text, small);
     });
     const links = row.links.flatMap(({ address, label }) => [leakboard.recordLink(address, label, row.defense), " "]);
@@ -159,12 +159,14 @@ leakboard.board = (() => {
     const all = columns(view);
     shown = { rows: sorted(view.rows.filter((row) => matches(row)), all), columns: all, drawn: 0 };
     const table = document.getElementById("board");
-    table.caption.textContent = `${view.title}: ${view.about}. Board ${boardName(state)}, profile ${state.profile}.`;
     table.tHead.replaceChildren(el("tr", {}, ...all.map(header), el("th", { scope: "col" }, "records")));
     table.tBodies[0].replaceChildren();
     drawMore(PAGE);
     const n = shown.rows.length;
-    document.getElementById("count").textContent = n ? `${n.toLocaleString("en")} rows` : "Nothing matches these filters.";
+    const where = `Board ${boardName(state)}, profile ${state.profile}`;
+    table.caption.textContent = `${view.title}. ${where}`;
+    document.getElementById("count").textContent = n
+      ? `${n.toLocaleString("en")} rows: ${view.about}. ${where}.` : "Nothing matches these filters.";
   }
 
   function fromHash() {

@@ -19,14 +19,23 @@ leakboard.figures = (() => {
       dash: DASHES[Math.floor(i / colours.length) % DASHES.length] };
   }
 
-  function layout(own, node, nTraces) {
+  // Where there is no room beside a figure its legend goes below, in as many columns as the names leave.
+  function legendBelow(names, width) {
+    const longest = Math.max(1, ...names.map((name) => name.length));
+    const columns = Math.max(1, Math.min(4, Math.floor((width - 70) / (7 * longest + 50))));
+    const legend = { orientation: "h", x: 0, y: 0, yref: "container", yanchor: "bottom",
+      entrywidthmode: "fraction", entrywidth: 0.98 / columns };
+    return [legend, 21 * Math.ceil(names.length / columns) + 14];
+  }
+
+  function layout(own, node, names) {
     const text = css("--text"), grid = css("--line");
-    const narrow = node.clientWidth < 560;
+    const below = own.below || node.clientWidth < 560;
     const axis = { gridcolor: grid, linecolor: grid, zerolinecolor: grid, tickcolor: grid, automargin: true };
-    const legend = narrow || own.below ? { orientation: "h", x: 0, y: -0.22, yanchor: "top" } : { x: 1.02, y: 1 };
-    const under = narrow || own.below ? 22 * Math.ceil(nTraces / (narrow ? 2 : 4)) : 0;
+    const [legend, under] = below && own.showlegend !== false ? legendBelow(names, node.clientWidth) : [{ x: 1.02, y: 1 }, 0];
     const made = { paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: text, size: 13 },
-      margin: { l: 56, r: 12, t: 12, b: 48 }, hovermode: "closest", height: 340 + under, ...own, legend };
+      margin: { l: 56, r: 12, t: 12, b: 50 + under }, hovermode: "closest", ...own,
+      height: (own.height || 330) + under, legend };
     for (const name of Object.keys(own)) if (/^[xy]axis/.test(name)) made[name] = { ...axis, ...own[name] };
     delete made.below;
     return made;
@@ -36,7 +45,7 @@ leakboard.figures = (() => {
     await leakboard.load("assets/plotly.min.js");
     if (!node.isConnected) return;
     const traces = spec.traces();
-    const named = traces.filter((trace) => trace.showlegend !== false).length;
+    const named = traces.filter((trace) => trace.showlegend !== false).map((trace) => trace.name);
     await Plotly.react(node, traces, layout(spec.layout, node, named), { responsive: true, displayModeBar: false });
     if (!node.dataset.wired) {
       node.dataset.wired = "yes";

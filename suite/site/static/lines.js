@@ -26,7 +26,7 @@
         customdata: [...kept, 0].map(() => address(curve)),
         hovertemplate: `${plain(curve.defense)}, ${plain(curve.attack)}, seed ${curve.seed}<br>FPR %{x:.4f}, TPR %{y:.4f}<extra></extra>` };
     };
-    const axis = (text) => ({ type: "log", range: [least, 0], title: { text } });
+    const axis = (text) => ({ type: "log", range: [least, 0], title: { text }, dtick: 1, minor: { showgrid: true, dtick: "D1" } });
     const at = (curve, rate) => {
       if (curve.others * rate < 1) return "-";
       const last = curve.fp.findLastIndex((fp) => fp <= curve.others * rate + 1e-9);
@@ -120,7 +120,8 @@
         title: field === "fidelity" ? "Extraction: fidelity." : "Extraction: accuracy.",
         caption: "By query budget, each defense by the attack that gets most, or by the one chosen. Dashed: asks for nothing.",
         alternative: `${defenses.length} defenses.`,
-        layout: { below: true, xaxis: { type: "log", title: { text: "queries allowed" } }, yaxis: { title: { text: field } } },
+        layout: { below: true, xaxis: { type: "log", title: { text: "queries allowed" },
+          tickvals: [...new Set(asked)], ticktext: [...new Set(asked)].map((n) => n.toLocaleString("en")) }, yaxis: { title: { text: field } } },
         traces: () => defenses.map(trace),
         headers: ["defense", "attack", "budget", field, "records"],
         rows: () => kept.map((row) => [row.defense, row.cells.attack[1], figures.shown(row.cells.budget),
