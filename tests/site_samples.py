@@ -10,7 +10,7 @@ from record_samples import attack_sample, extraction_sample, latency_sample
 
 from suite import records as r
 
-HOSTILE = "</script><img src=x onerror=\"window.pwned=1\"><script>window.pwned=1</script>'{{7*7}}"
+HOSTILE = '</script><img src=x onerror="window.pwned=1"><script>window.pwned=1</script>\'{{7*7}}'
 DEFENSES = {"vanilla": ("probs", 1.6, 1.0), "full_tee": ("top1", 0.8, 1.8), "darknetz_k2": ("top1", 1.2, 1.1)}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -55,7 +56,9 @@ def build(
             "; ".join([f"no records in {results}", *problems])
             + "; run 'pytest suite -k alexnet' first, or name the folder"
         )
-    made = f"Made by leakboard {suite_version()} from {len(records):,} records on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+    made = (
+        f"Made by leakboard {suite_version()} from {len(records):,} records on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+    )
     pages, plotly = Pages.of(title, made), plotly_script()
 
     def scores_of(record: Record) -> Scores:
@@ -92,7 +95,9 @@ def _write_data(place: Path, board: Leaderboard, found: Catalogue, scores_of: An
 
 
 def _write_pages(place: Path, pages: Pages, board: Leaderboard, found: Catalogue, problems: Sequence[str]) -> None:
-    _write(place / "index.html", pages.render("index.html.j2", problems=problems))
+    folders = {f"{entry.results}{os.sep}" for entry in found.entries}
+    shown = [_without(problem, folders) for problem in problems]
+    _write(place / "index.html", pages.render("index.html.j2", problems=shown))
     groups: dict[str, list[tuple[str, str]]] = {}
     for entry in found.entries:
         cell = entry.record.cell
@@ -105,6 +110,13 @@ def _write_pages(place: Path, pages: Pages, board: Leaderboard, found: Catalogue
         place / "published.html",
         pages.render("published.html.j2", tables=tables, compared=beside.items(), caveat=CAVEAT),
     )
+
+
+def _without(text: str, folders: Iterable[str]) -> str:
+    """A line for everyone: paths from the results folder on, since where that lies is nobody's business."""
+    for folder in folders:
+        text = text.replace(folder, "")
+    return text
 
 
 def _by_board(board: Leaderboard, found: Catalogue, rows: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:

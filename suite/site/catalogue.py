@@ -37,7 +37,7 @@ class Entry:
     def address(self) -> str:
         """Its page, relative to the site; the JSON lies beside it under the same name."""
         cell = self.record.cell
-        night = f"nights/{safe_name(cell.board)}/{self.night}/" if self.night else "records/"
+        night = f"nights/{safe_name(self.results.parent.name)}/{self.night}/" if self.night else "records/"
         return f"{night}{safe_name(cell.profile)}/{safe_name(cell.id)}.html"
 
 
@@ -60,7 +60,9 @@ class Catalogue:
 
     def of(self, key: Key, defense: str, measure: str | None = None) -> Sequence[int]:
         """Places of a table's records of a defense, of one measure or of all, by seed; none of any night."""
-        found = self._of_defense.get((key, defense), []) if measure is None else self._found.get((key, defense, measure))
+        found = (
+            self._of_defense.get((key, defense), []) if measure is None else self._found.get((key, defense, measure))
+        )
         return sorted(found or (), key=lambda place: self.entries[place].record.cell.seed)
 
 

@@ -68,7 +68,9 @@ def write_whole(folder: Path, fill: Callable[[Path], None]) -> None:
                 os.replace(old, place)
             raise
     except OSError as error:
-        raise SiteError(f"cannot write {error.filename or folder}: {error.strerror}; choose a folder with -o") from error
+        raise SiteError(
+            f"{error.filename or folder}: {error.strerror}; choose a folder you may write with -o"
+        ) from error
     finally:
         if aside is not None:
             shutil.rmtree(aside, ignore_errors=True)
@@ -80,4 +82,6 @@ def _refuse_others(folder: Path) -> None:
     if folder.is_symlink() or not folder.is_dir():
         raise SiteError(f"{folder} is no folder; choose another with -o")
     if not (folder / MARKER).is_file() and any(folder.iterdir()):
-        raise SiteError(f"{folder} holds files that are no site of leakboard's; choose an empty or a new folder with -o")
+        raise SiteError(
+            f"{folder} holds files that are no site of leakboard's; choose an empty or a new folder with -o"
+        )

@@ -38,8 +38,8 @@ def headline(record: Record) -> tuple[str, str, Any]:
 def index_data(board: Leaderboard, found: Catalogue, extra_keys: Sequence[Key] = ()) -> dict[str, Any]:
     """What the scripts of the first page read. ``extra_keys``: of tables that only nights have.
 
-    ``views``: a row is [table, defense, what is shown, answers, places of its records, cells]; ``records``: one a record,
-    [table, defense, what is shown, address without ending, cells] with ``RECORD_COLUMNS``.
+    ``views``: a row is [table, defense, what is shown, answers, places of its records, cells]; ``records``: one a
+    record, [table, defense, what is shown, address without ending, cells] with ``RECORD_COLUMNS``.
     """
     tables = [dict(zip(_KEY, table_key(table), strict=True)) | {"notes": list(table.notes)} for table in board.tables]
     known = {table_key(table): place for place, table in enumerate(board.tables)}

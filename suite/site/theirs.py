@@ -13,8 +13,8 @@ from suite.site.catalogue import Catalogue
 from suite.site.tables import table_key
 
 CAVEAT = (
-    "Theirs was measured by the authors on victims, splits and devices of their own, and ours by this suite: what stands"
-    " in one line measures the same thing under different circumstances, and is no repetition."
+    "Theirs was measured by the authors on victims, splits and devices of their own, and ours by this suite: what"
+    " stands in one line measures the same thing under different circumstances, and is no repetition."
 )
 
 

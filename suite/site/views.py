@@ -164,9 +164,7 @@ def _grid_texts(view: View, table: Table) -> Mapping[tuple[str, str], Text]:
     if view.grid is None:
         return {}
     grid = view.grid(table)
-    return {
-        (row[0].value, header): text for row in grid.rows for header, text in zip(grid.headers, row, strict=True)
-    }
+    return {(row[0].value, header): text for row in grid.rows for header, text in zip(grid.headers, row, strict=True)}
 
 
 def _cell(column: Column, row: Row, texts: Mapping[tuple[str, str], Text]) -> Cell:

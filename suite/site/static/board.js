@@ -30,13 +30,14 @@ leakboard.board = (() => {
     return new Map(found.map((view) => [view.name, view]));
   }
 
-  function matches(row, skip) {
-    const table = data.tables[row.table];
-    const here = { ...table, policy: row.policy, shows: row.shows };
-    if (table.board !== state.board || table.mode !== state.mode || table.profile !== state.profile) return false;
-    for (const name of ["victim", "dataset", "policy", "shows"]) {
-      if (name !== skip && state[name] !== ALL && here[name] !== state[name]) return false;
-    }
+  // Whether the filters leave a table; a board and a profile are always named, so boards never mix.
+  const leaves = (table) => table.board === state.board && table.mode === state.mode && table.profile === state.profile
+    && (state.victim === ALL || table.victim === state.victim) && (state.dataset === ALL || table.dataset === state.dataset);
+
+  function matches(row) {
+    if (!leaves(data.tables[row.table])) return false;
+    if (state.policy !== ALL && row.policy !== state.policy) return false;
+    if (state.shows !== ALL && row.shows !== state.shows) return false;
     if (!state.text) return true;
     const words = [row.defense, ...row.cells.filter((cell) => typeof cell[0] === "string").map((cell) => cell[1])];
     return words.some((word) => word.toLowerCase().includes(state.text.toLowerCase()));
@@ -185,13 +186,10 @@ leakboard.board = (() => {
   // The table to begin with: on the board and profile that have most records.
   function mostRecords() {
     const counts = new Map();
-    const where = (table) => JSON.stringify([table.board, table.mode, table.profile]);
-    for (const [table] of data.records) {
-      const name = where(data.tables[table]);
-      counts.set(name, (counts.get(name) || 0) + 1);
-    }
+    const names = data.tables.map((table) => JSON.stringify([table.board, table.mode, table.profile]));
+    for (const [table] of data.records) counts.set(names[table], (counts.get(names[table]) || 0) + 1);
     const first = [...counts].sort((a, b) => b[1] - a[1])[0]?.[0];
-    return data.tables.find((table) => where(table) === first) || data.tables[0];
+    return data.tables[Math.max(0, names.indexOf(first))];
   }
 
   function toHash() {
@@ -244,5 +242,5 @@ leakboard.board = (() => {
     }));
   }
 
-  return { start, set, state, ofTable, boardName };
+  return { start, set, state, ofTable, leaves };
 })();

@@ -55,6 +55,7 @@ leakboard.figures = (() => {
       });
     }
     drawn.set(node, spec);
+    performance.mark("leakboard-figure");
   }
 
   function figure(spec) {

@@ -27,23 +27,18 @@
         hovertemplate: `${plain(curve.defense)}, ${plain(curve.attack)}, seed ${curve.seed}<br>FPR %{x:.4f}, TPR %{y:.4f}<extra></extra>` };
     };
     const axis = (text) => ({ type: "log", range: [least, 0], title: { text }, dtick: 1, minor: { showgrid: true, dtick: "D1" } });
-    const at = (curve, rate) => {
-      if (curve.others * rate < 1) return "-";
-      const last = curve.fp.findLastIndex((fp) => fp <= curve.others * rate + 1e-9);
-      return last < 0 ? "-" : { number: (curve.tp[last] / curve.members).toFixed(3) };
-    };
     return {
       id: "roc", wide: true,
       title: "ROC, log-log.",
       caption: `From stored raw scores ${which}, ${seeds > 1 ? "a line a seed" : "one seed"}; dashed: guessing. Rates below one`
         + " non-member are not shown.",
-      alternative: `${curves.length} curves ${which}; their rates at 1 % and 10 % are in the table below.`,
+      alternative: `${curves.length} curves ${which}; AUC and rates at 1 % and 0.1 % are in the table below.`,
       layout: { xaxis: axis("false-positive rate"), yaxis: axis("true-positive rate"), height: 440 },
       traces: () => [{ type: "scatter", mode: "lines", name: "guessing", x: [10 ** least, 1], y: [10 ** least, 1], hoverinfo: "skip",
         line: { dash: "dash", width: 1, color: "#808890" } }, ...curves.map(trace)],
-      headers: ["defense", "attack", "seed", "non-members", "curve's TPR at 1 % FPR", "at 10 % FPR", "record"],
+      headers: ["defense", "attack", "seed", "non-members", "AUC", "TPR at 1 % FPR", "TPR at 0.1 % FPR", "record"],
       rows: () => curves.map((curve) => [curve.defense, curve.attack, { number: String(curve.seed) },
-        { number: curve.others.toLocaleString("en") }, at(curve, 0.01), at(curve, 0.1),
+        { number: curve.others.toLocaleString("en") }, ...curve.rates.map(figures.shown),
         [recordLink(address(curve), "record", curve.defense)]]),
     };
   });

@@ -7,12 +7,10 @@
   const choice = document.getElementById("choice").elements;
   let before = "";
 
-  const here = (table) => table.board === state.board && table.mode === state.mode && table.profile === state.profile
-    && (!state.victim || table.victim === state.victim) && (!state.dataset || table.dataset === state.dataset);
   const name = (table) => `${table.victim} on ${table.dataset}`;
 
   function fillChoice() {
-    const tables = data.tables.map((_, i) => i).filter((i) => here(data.tables[i]));
+    const tables = data.tables.map((_, i) => i).filter((i) => board.leaves(data.tables[i]));
     const rows = (i) => ["attacks", "extraction", "cost"].reduce((sum, view) => sum + board.ofTable(view, i).length, 0);
     const most = tables.reduce((best, i) => (best === undefined || rows(i) > rows(best) ? i : best), undefined);
     const asked = tables.find((i) => name(data.tables[i]) === state.table);
