@@ -31,7 +31,7 @@ class Chromium:
         their_in, self._out = os.pipe()
         self._in, their_out = os.pipe()
         command = [
-            "/bin/sh", "-c", f'exec 3<&{their_in} 4>&{their_out}; exec "$@"', "sh", program,
+            "/bin/bash", "-c", f'exec 8<&{their_in} 9>&{their_out} 3<&8 4>&9; exec "$@"', "bash", program,
             "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
             "--disable-background-networking", "--disable-component-update", "--hide-scrollbars",
             f"--user-data-dir={profile}", "--remote-debugging-pipe", "about:blank",

@@ -132,7 +132,7 @@ leakboard.board = (() => {
     const cells = all.map((column, i) => {
       const [, text, interval] = column.of(row);
       const small = interval ? el("span", { class: "interval" }, interval) : null;
-      if (i === 0) return el("th", { scope: "row" }, ...text.split(/(?<=_)/).flatMap((part) => [el("wbr"), part]));
+      if (i === 0) return el("th", { scope: "row" }, ...text.split(/(?<=_)/).flatMap((part) => [part, el("wbr")]));
       return el("td", { class: column.words ? null : "number" }, text, small);
     });
     const links = row.links.flatMap(({ address, label }) => [leakboard.recordLink(address, label, row.defense), " "]);
