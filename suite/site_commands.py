@@ -10,6 +10,7 @@ from pathlib import Path
 
 from suite.site.build import DEFAULT_TITLE, build
 
+_MANY = 20
 Add = Callable[[str, Callable[[Namespace], int], str], argparse.ArgumentParser]
 
 
@@ -35,8 +36,10 @@ def run_site(options: Namespace) -> int:
         history=options.history,
         with_scores=options.scores,
     )
-    for problem in built.problems:
+    for problem in built.problems[:_MANY]:
         print(f"left out: {problem}", file=sys.stderr)
+    if len(built.problems) > _MANY:
+        print(f"and {len(built.problems) - _MANY:,} more, all named on the site's first page", file=sys.stderr)
     nights = f" and {built.n_night_records:,} of nights" if built.n_night_records else ""
     print(f"{built.n_records:,} records{nights}, {built.n_tables:,} tables: {options.output / 'index.html'}")
     return 0

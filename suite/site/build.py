@@ -24,6 +24,7 @@ from suite.site.tables import index_data
 from suite.site.theirs import CAVEAT, compared, published_data
 
 DEFAULT_TITLE = "Leakboard"
+_FEW = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +53,9 @@ def build(
     if history is not None:
         add_nights(history, found, problems)
     if not found.entries:
+        more = [f"and {len(problems) - _FEW:,} more like these"] if len(problems) > _FEW else []
         raise SiteError(
-            "; ".join([f"no records in {results}", *problems])
+            "; ".join([f"no records in {results}", *problems[:_FEW], *more])
             + "; run 'pytest suite -k alexnet' first, or name the folder"
         )
     made = (
