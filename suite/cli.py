@@ -17,6 +17,7 @@ from suite import (
     predict_commands,
     rescoring_commands,
     sealing_commands,
+    site_commands,
     transfer,
 )
 from suite.errors import EXPECTED
@@ -56,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
     exposure_commands.add_exposure(add)
     rescoring_commands.add_rescore(add, DEFAULT_RESULTS)
     comparing_commands.add_compare(add, DEFAULT_RESULTS)
+    site_commands.add_site(add, DEFAULT_RESULTS)
     check = add("check", commands.check, "run the conformance kit over plugins")
     check.add_argument("names", nargs="*", help="plugins by name (default: all, or those of --plugin)")
     for sub in (listing, plan, check):

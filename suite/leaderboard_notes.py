@@ -42,7 +42,7 @@ def table_notes(records: Sequence[Record], defenses: pd.DataFrame) -> tuple[str,
     """The footnotes of one table, in reading order."""
     attacked = any(r.attack for r in records)
     notes = (
-        _board(records),
+        board_note(records[0]),
         _candidates(records) if attacked else "",
         _seeds(records),
         _WORST_CASE if attacked else "",
@@ -59,8 +59,9 @@ def table_notes(records: Sequence[Record], defenses: pd.DataFrame) -> tuple[str,
     return tuple(note for note in notes if note)
 
 
-def _board(records: Sequence[Record]) -> str:
-    board = records[0].cell.board
+def board_note(record: Record) -> str:
+    """What the times of a record's board are, and are not."""
+    board = record.cell.board
     if board == "emulated":
         return "Board emulated: times of this machine, with a process for a TEE; not of a Pi, not of OP-TEE."
     if board == "qemu":

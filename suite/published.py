@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import re
 from dataclasses import dataclass
 from importlib.resources import files
@@ -67,6 +68,27 @@ def published(victim: str, dataset: str) -> tuple[Published, ...]:
     return tuple(found)
 
 
+@dataclass(frozen=True, slots=True)
+class WholeTable(Published):
+    """A whole published table, victim and data set among its columns; ``name`` is that of its file."""
+
+    name: str
+
+
+@functools.cache
+def every_table() -> tuple[WholeTable, ...]:
+    """Every published table that comes with the suite, whole, by the name of its file."""
+    folder = files("suite") / "reference_data"
+    found = []
+    for file in sorted((one for one in folder.iterdir() if one.name.endswith(".csv")), key=lambda one: one.name):
+        lines = file.read_text(encoding="utf-8").splitlines()
+        title, origin, notes = _split(" ".join(line.lstrip("# ") for line in lines if line.startswith("#")))
+        rows = list(csv.reader(line for line in lines if not line.startswith("#")))
+        name = file.name.removesuffix(".csv")
+        found.append(WholeTable(title, origin, tuple(rows[0]), tuple(map(tuple, rows[1:])), notes, name))
+    return tuple(found)
+
+
 def _same(theirs: str, ours: str) -> bool:
     return theirs.replace("_", "") == ours.replace("_", "")
 
@@ -74,6 +96,9 @@ def _same(theirs: str, ours: str) -> bool:
 def _split(comment: str) -> tuple[str, str, tuple[str, ...]]:
     """Title, source and remarks of a file's comment, ``<title>. Source: <source>. <remarks>``."""
     title, _, rest = comment.partition("Source:")
+    if not rest:
+        title, _, rest = comment.partition(". ")
+        return title.strip().rstrip("."), "", (rest.strip(),) if rest.strip() else ()
     match = re.match(r"\s*(.+?)\.(?=\s+[A-Z\"]|\s*$)", rest)
     source = match[1] if match else rest.strip()
     remarks = rest[match.end() :].strip() if match else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import io
 import json
@@ -62,6 +63,7 @@ __all__ = [
 _SCORES: Mapping[str, type[Scores]] = {
     "latency": LatencySamples, "attack": AttackScores, "extraction": StolenAnswers, "exposure": ExposureSamples
 }  # fmt: skip
+_hints = functools.cache(typing.get_type_hints)  # of few classes, and asked for with every object of every record
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+=-]*")
 
 
@@ -267,7 +269,7 @@ def _decode_dataclass(kind: type[Any], value: object, source: str, place: str) -
     prefix = f"{place}." if place else ""
     if not isinstance(value, dict):
         raise RecordError(f"{source}: {place or 'the record'} must be an object, not {type(value).__name__}")
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
     for name in hints:
         if name not in value:
             raise RecordError(f"{source}: {prefix}{name} is missing")

@@ -1,0 +1,1 @@
+"""The static site: leaderboards, figures and a page for every record, readable from disk without a network."""
