@@ -149,6 +149,8 @@ def store(options: Namespace) -> int:
         artefacts = Store()
     if options.action == "path":
         print(artefacts.root)
+        if artefacts.shared:
+            print(artefacts.shared.shown)
         return 0
     damaged = 0
     total = 0
@@ -163,4 +165,10 @@ def store(options: Namespace) -> int:
                 shutil.rmtree(folder)
                 print(f"removed {folder}")
     print(f"{total} entries, {damaged} damaged")
+    for name, wrong in artefacts.shared.damage(repair=options.action == "repair") if artefacts.shared else ():
+        damaged += wrong is not None
+        if wrong is not None:
+            print(wrong)
+            if options.action == "repair":
+                print(f"removed {name} from {artefacts.shared.shown}")
     return 1 if damaged and options.action == "check" else 0

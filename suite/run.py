@@ -12,6 +12,7 @@ from suite import gates, pool
 from suite.adversarial import epsilon_of
 from suite.attacking import attacker_jobs, run_attack, shadow_jobs
 from suite.deploying import Laid, lay
+from suite.engine import Engine
 from suite.evaluating import Evaluation, evaluate
 from suite.exposure import exposure_jobs
 from suite.exposure_cells import expose
@@ -35,13 +36,16 @@ from suite.timing import LatencyMeter
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """Where cells are run: artefact store, board, results folder, and the loose plugin files in use."""
+    """Where cells are run: artefact store, board, results folder, and the loose plugin files in use.
+
+    ``workers``: how many processes train, None for one a core; or the engine that trains, and runs attack cells.
+    """
 
     store: Store
     board: Board
     results: Path
     plugins: tuple[str, ...] = ()
-    workers: int | None = None
+    workers: int | Engine | None = None
 
 
 def victim_job(cell: Cell) -> TrainJob:
@@ -68,6 +72,10 @@ def run_attack_cell(cell: Cell, bench: Bench) -> Record:
         PluginError, BoardError, StoreError, DataError, RecordError: see there.
     """
     assert cell.attack is not None
+    if bench.workers is not None and not isinstance(bench.workers, int):
+        record = bench.workers.measured(cell, bench)
+        if record is not None:
+            return record
     run = {Goal.EXTRACTION: _extract, Goal.EXPOSURE: _expose}.get(cell.attack.make().goal, _infer_membership)
     return with_recovery(bench.board, cell.id, lambda attempt: run(cell, bench, attempt))
 
