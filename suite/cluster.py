@@ -117,10 +117,10 @@ class Cluster:
         number = self._cells.get(cell)
         if number is None:
             return None
-        while cell not in self._measured:
+        if cell not in self._measured:
             tell(f"{cell.id} is measured on the cluster, where {len(self._out)} tasks are under way or wait")
-            for _ in self._outcomes(None, {}):
-                pass
+        while cell not in self._measured:
+            self._outcomes(None, {})
         outcome = self._measured[cell]
         for place, content in outcome.files.items():
             path = bench.results / place

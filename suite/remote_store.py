@@ -66,9 +66,7 @@ class Remote:
             if content is not None:
                 return self._parsed("store.json", content, "id")
             self._write("store.json", json.dumps({"id": uuid.uuid4().hex}).encode())
-        raise StoreError(
-            f"store {self.shown}: store.json was written and is not there: is this a folder to write to?"
-        )
+        raise StoreError(f"store {self.shown}: store.json was written and is not there: is this a folder to write to?")
 
     def has(self, entry: str) -> bool:
         """Whether a whole entry of that name is there. What was there once is not asked for again."""
