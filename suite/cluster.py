@@ -6,16 +6,19 @@ record of a cell comes back and is written here. A task whose worker or node was
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 import pickle
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from device.board import BoardError
 from suite import pool
 from suite.cluster_task import CellTask, Order, Outcome, Plugin, keys_of, read_files
 from suite.engine import ClusterError
@@ -23,17 +26,19 @@ from suite.matrix import Cell
 from suite.pool import TrainingStopped
 from suite.progress import announce, tell
 from suite.provenance import files_beside
-from suite.ray_tasks import Event, RayTasks, check_address
+from suite.ray_tasks import LOCAL, Event, RayTasks, check_address
 from suite.record import Record
 from suite.records import read_record, record_path, write_atomic
 from suite.run import Bench, training_jobs
 from suite.sameness import identity
-from suite.store import Store
+from suite.store import Store, StoreError
 from suite.tally import Job, Tally
+from victims.data import DataError
 
 ATTEMPTS = 3
 """Workers that one task may lose before it counts as what kills them."""
 _ENVIRONMENT = ("LEAKBOARD_PRECISION",)
+_OF_A_NODE = (ClusterError, BoardError, DataError, StoreError)
 _STALLED_S = 30.0
 
 
@@ -67,8 +72,8 @@ class Cluster:
         self._tasks = RayTasks(address, identity(), gpus=1 if torch.cuda.is_available() else 0)
         self._stalled = time.monotonic()
         try:
-            if unfit := self._tasks.probe(self._body(None)):
-                raise ClusterError("; ".join(unfit))
+            if unfit := [error for end in self._tasks.probe(self._body(None)) if (error := self._ended(end).error)]:
+                raise ClusterError("; ".join(map(str, unfit)))
         except BaseException:
             self._tasks.close()
             raise
@@ -85,7 +90,7 @@ class Cluster:
         failed: dict[Job, Exception] = {}
         mine = {self._submit(job): job for job in jobs}
         try:
-            while waiting := mine.keys() & self._out.keys():
+            while mine.keys() & self._out.keys():
                 for number, outcome in self._outcomes(tally, mine):
                     job = mine.get(number)
                     if job is None:
@@ -99,7 +104,7 @@ class Cluster:
                         failed[job] = error
                         tally.fail(job, error)
         except BaseException:
-            self._tasks.cancel(set(waiting))
+            self._tasks.cancel(set(mine))
             self._out = {number: task for number, task in self._out.items() if number not in mine}
             raise
         return failed
@@ -108,7 +113,13 @@ class Cluster:
         """Hand out the attack cells whose models could be made, if the board is one that every node can build."""
         if bench.board.name != "emulated":
             return
+        # First one cell of each deployment: the others of it find its answers in the store.
+        places = Counter[tuple[tuple[str, str, str], int]]()
+        turns = []
         for cell in cells:
+            turns.append((places[cell.place, cell.seed], len(turns), cell))
+            places[cell.place, cell.seed] += 1
+        for _, _, cell in sorted(turns, key=lambda turn: turn[:2]):
             if cell.attack is not None and pool.failure(bench.store, training_jobs([cell])) is None:
                 task = CellTask(cell, bench.board.tee_limit_bytes(), read_files(bench.results, cell))
                 self._cells[cell] = self._submit(task)
@@ -175,11 +186,8 @@ class Cluster:
     def _outcome(self, event: Event, task: _Task) -> Outcome | None:
         """How the task ended, or None when it was lost and is out again."""
         name = task.what.cell.id if isinstance(task.what, CellTask) else str(task.what)
-        if event.kind == "done":
-            found: Outcome = pickle.loads(event.data)
-            return found
-        if event.kind == "refused":
-            return Outcome(ClusterError(event.text))
+        if event.kind != "lost":
+            return self._ended(event)
         if task.attempts == ATTEMPTS:
             return Outcome(
                 TrainingStopped(
@@ -191,6 +199,16 @@ class Cluster:
         announce(f"  {name}: its worker was lost ({event.text}); it is handed out again")
         self._tasks.submit(event.number, task.body)
         return None
+
+    def _ended(self, event: Event) -> Outcome:
+        """What came of a task; errors that lie in a node name it."""
+        if event.kind != "done":
+            return Outcome(ClusterError(event.text))
+        found: Outcome = pickle.loads(event.data)
+        of_the_node = next((kind for kind in _OF_A_NODE if isinstance(found.error, kind)), None)
+        if of_the_node is None or self._tasks.address == LOCAL:
+            return found
+        return dataclasses.replace(found, error=of_the_node(f"node {event.node}: {found.error}"))
 
     def _missing(self, store: Store, job: Job) -> Exception | None:
         """What is wrong with the entry that a worker says it made."""

@@ -30,13 +30,14 @@ class Event:
     """Something that happened to the task ``number``: a ``note`` it sent, or its end.
 
     ``kind`` is ``note`` or ``done`` (``data``: what it sent or returned), ``refused`` (its node cannot do it: ``text``)
-    or ``lost`` (its process or node is gone: ``text``).
+    or ``lost`` (its process or node is gone: ``text``). ``node``: the address, where the end tells it.
     """
 
     number: int
     kind: str
     data: bytes = b""
     text: str = ""
+    node: str = ""
 
 
 def check_installed() -> None:
@@ -79,15 +80,20 @@ class RayTasks:
         self._temporary: str | None = None
         self._running: dict[Any, int] = {}
         self._identity = dict(identity)
+        self._gpus = gpus
         try:
             import ray
         except ImportError as error:
             raise ClusterError(f"{MISSING} (what is there does not import: {error})") from None
         self._ray = ray
         self._connect()
-        self._task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=0)(_entry())
-        self._mailbox = ray.remote(num_cpus=0, max_restarts=-1)(_mailbox_class()).remote()
-        self._mail = self._mailbox.take.remote()
+        try:
+            self._task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=0)(_entry())
+            self._mailbox = ray.remote(num_cpus=0, max_restarts=-1)(_mailbox_class()).remote()
+            self._mail = self._mailbox.take.remote()
+        except BaseException:
+            self.close()
+            raise
 
     def _connect(self) -> None:
         how: dict[str, Any] = {"address": self.address, "log_to_driver": False, "logging_level": "ERROR"}
@@ -129,15 +135,17 @@ class RayTasks:
             self._ray.cancel(reference, force=True)
 
     def slots(self) -> int:
-        """Cores that the cluster has at present."""
-        return int(self._ray.cluster_resources().get("CPU", 0))
+        """How many tasks fit into the cluster as it is at present."""
+        there = self._ray.cluster_resources()
+        cores = int(there.get("CPU", 0))
+        return min(cores, int(there.get("GPU", 0)) // self._gpus) if self._gpus else cores
 
     def submit(self, number: int, body: bytes) -> None:
         """Hand a task to the cluster."""
         self._running[self._task.remote(self._identity, body, number, self._mailbox)] = number
 
-    def probe(self, body: bytes) -> list[str]:
-        """Let every node check itself with ``body``; for each that must not be used the reason.
+    def probe(self, body: bytes) -> list[Event]:
+        """How a task with ``body`` ends on each node, whether or not that has a free core.
 
         Raises:
             ClusterError: a node does not answer.
@@ -153,16 +161,21 @@ class RayTasks:
         done, late = self._ray.wait(list(asked), num_returns=len(asked), timeout=_PROBE_S) if asked else ([], [])
         if late:
             raise ClusterError(f"node {asked[late[0]]} of the cluster does not answer within {_PROBE_S:.0f} s")
-        ends = [self._end(reference, -1) for reference in done]
-        return [end.text for end in ends if end.kind == "refused"] + [
-            f"node {asked[reference]}: {end.text}"
-            for reference, end in zip(done, ends, strict=True)
-            if end.kind == "lost"
-        ]
+        return [self._end(reference, -1) for reference in done]
 
     def events(self) -> Iterator[Event]:
-        """What happened; waits a moment for something to happen. A note never follows its task's end."""
-        done, _ = self._ray.wait(list(self._running), timeout=_POLL_S) if self._running else ([], [])
+        """What happened; waits a moment for something to happen. A note never follows its task's end.
+
+        Raises:
+            ClusterError: the connection is lost.
+        """
+        try:
+            done, _ = self._ray.wait(list(self._running), timeout=_POLL_S) if self._running else ([], [])
+        except (ConnectionError, self._ray.exceptions.RayError) as error:
+            raise ClusterError(
+                f"the cluster at {self.address} is gone ({_first_line(error)}); the same command goes on from here once"
+                " it is back"
+            ) from None
         running = set(self._running.values())
         for number, data in self._notes():
             if number in running:
@@ -188,7 +201,9 @@ class RayTasks:
             return Event(number, "refused", text=f"a worker cannot begin: {_first_line(error)}")
         except errors.RayError as error:
             return Event(number, "lost", text=_first_line(error))
-        return Event(number, kind, result) if kind == "done" else Event(number, kind, text=f"node {node}: {result}")
+        if kind == "done":
+            return Event(number, kind, result, node=node)
+        return Event(number, kind, text=f"node {node}: {result}", node=node)
 
 
 def _first_line(error: BaseException) -> str:

@@ -37,11 +37,10 @@ class Stand:
     changed = staticmethod(lambda order: order)
 
     def __init__(self, address, identity, gpus=0):
-        self.waiting, self.cancelled, self.closed = [], set(), False
+        self.address, self.waiting, self.cancelled, self.closed = address, [], set(), False
 
     def probe(self, body):
-        found = pickle.loads(perform(body, lambda data: None)).error
-        return [str(found)] if found else []
+        return [Event(-1, "done", perform(body, lambda data: None), node="10.0.0.7")]
 
     def slots(self):
         return 2
@@ -61,7 +60,7 @@ class Stand:
         outcome = perform(body, notes.append)
         for note in notes:
             yield Event(number, "note", note)
-        yield Event(number, "done", outcome)
+        yield Event(number, "done", outcome, node="10.0.0.7")
 
     def cancel(self, numbers):
         self.cancelled |= numbers
@@ -154,7 +153,8 @@ def with_other_torch(order):
 def test_a_node_that_would_make_another_model_refuses(stand, shared):
     stand.changed = staticmethod(with_other_torch)
     failed = Cluster("auto", shared).train(shared, JOBS[:1], Silent(), ())
-    with pytest.raises(ClusterError, match=r"a model would not be the same here: versions \(torch .* started 1\.0"):
+    expected = r"node 10\.0\.0\.7: a model would not be the same here: versions \(torch .* started 1\.0"
+    with pytest.raises(ClusterError, match=expected):
         raise failed[JOBS[0]]
     assert shared.find(JOBS[0].key()) is None
 
