@@ -83,9 +83,10 @@ class Remote:
         entry, content = key.id, self._read(f"entries/{key.id}.json")
         if content is None:
             return False
+        files = self._files(entry, content)
         if self._parsed(f"entries/{entry}.json", content, "digest") != key.digest:
             raise self._damaged(entry, "its manifest is of another key")
-        for name, sha256 in self._files(entry, content).items():
+        for name, sha256 in files.items():
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
