@@ -37,7 +37,7 @@ class Ahead:
 
     def __init__(self, bench: Bench, cells: Sequence[Cell], workers: int) -> None:
         assert isinstance(bench.board, EmulatedBoard)
-        self._root, self._plugins = bench.store.root, bench.plugins
+        self._store, self._plugins = (bench.store.root, bench.store.url), bench.plugins
         self._limit_bytes = bench.board.tee_limit_bytes()
         self._cells = list(cells)
         self._workers = workers
@@ -77,7 +77,7 @@ class Ahead:
         self._began = self._told = time.monotonic()
         with pool.interrupts_held():
             for cell in self._cells:
-                self._futures[cell.id] = self._pool.submit(_reach, self._root, self._limit_bytes, cell)
+                self._futures[cell.id] = self._pool.submit(_reach, self._store, self._limit_bytes, cell)
 
     def _account(self) -> str:
         done, total = sum(future.done() for future in self._futures.values()), len(self._futures)
@@ -87,9 +87,9 @@ class Ahead:
         return f"{done}/{total}  about {duration(max(left, 1.0))} left"
 
 
-def _reach(root: Path, limit_bytes: int, cell: Cell) -> None:
+def _reach(store: tuple[Path, str | None], limit_bytes: int, cell: Cell) -> None:
     """Attack, and leave all that it comes to in the store. Errors are met again, and told, by the cell's test."""
     from suite.run import Bench, reach
 
     with contextlib.suppress(Exception):
-        reach(cell, Bench(Store(root), EmulatedBoard(limit_bytes), Path(os.devnull), workers=1))
+        reach(cell, Bench(Store(*store), EmulatedBoard(limit_bytes), Path(os.devnull), workers=1))

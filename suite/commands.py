@@ -149,6 +149,8 @@ def store(options: Namespace) -> int:
         artefacts = Store()
     if options.action == "path":
         print(artefacts.root)
+        if artefacts.shared:
+            print(artefacts.shared.shown)
         return 0
     damaged = 0
     total = 0
@@ -163,4 +165,12 @@ def store(options: Namespace) -> int:
                 shutil.rmtree(folder)
                 print(f"removed {folder}")
     print(f"{total} entries, {damaged} damaged")
+    shared = artefacts.shared
+    if shared is not None:
+        for name, wrong in shared.damage(repair=options.action == "repair"):
+            damaged += wrong is not None
+            if wrong is not None:
+                print(wrong)
+                if options.action == "repair":
+                    print(f"removed {name} from {shared.shown}")
     return 1 if damaged and options.action == "check" else 0

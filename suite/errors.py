@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from device.board import BoardError
+from suite.engine import ClusterError
 from suite.gates import GateError
 from suite.graph.ir import GraphError
 from suite.pool import TrainingStopped
@@ -19,7 +20,7 @@ from victims.data import DataError
 from victims.training import TrainingDiverged
 
 EXPECTED = (
-    BoardError, DataError, GateError, GraphError, PluginError, RecordError, StoreError, TrainingDiverged,
+    BoardError, ClusterError, DataError, GateError, GraphError, PluginError, RecordError, StoreError, TrainingDiverged,
     TrainingStopped, ViewError,
 )  # fmt: skip
 

@@ -21,12 +21,14 @@ from suite.session import Options, Run, UsageError
 
 if TYPE_CHECKING:
     from suite.ahead import Ahead
+    from suite.cluster import Cluster
 
 PATIENCE_S = 5.0
 """What a cell does is shown when it takes longer than this; the dots tell of the others."""
 _COLUMNS = ["min", "median", "iqr", "rounds"]
 
 _RUN = pytest.StashKey[Run]()
+_CLUSTER = pytest.StashKey["Cluster"]()
 _NOTES = pytest.StashKey[dict[str, list[Any]]]()
 _OUTER_RUN = pytest.StashKey[str | None]()
 
@@ -47,6 +49,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--results", default=default.results, metavar="DIR", help="where records go (default: %(default)s)")
     add("--queries", metavar="N", help="put at most N candidates to the board, or all (default: the board's)")
     add("--tee-mib", metavar="MIB", help="memory limit of the TEE in MiB (default: the board's)")
+    add("--ray", metavar="ADDRESS", help="train and attack on a Ray cluster: auto, ray://host:10001 or local")
+    add("--store", metavar="URL", help="share what is made, by fsspec: s3://.., file://.. (default: LEAKBOARD_STORE)")
 
 
 def _options(config: pytest.Config) -> Options:
@@ -54,6 +58,7 @@ def _options(config: pytest.Config) -> Options:
     return Options(
         get("board"), get("profile"), get("seeds"), get("datasets"), get("victims"), get("defenses"), get("attacks"),
         tuple(str(Path(p).resolve()) for p in get("plugin")), get("results"), get("tee_mib"), get("queries"),
+        get("ray"), get("store"),
     )  # fmt: skip
 
 
@@ -154,6 +159,8 @@ def pytest_collection(session: pytest.Session) -> None:
     from victims.data.progress import show_on
 
     try:
+        if config.option.ray is not None and (_is_worker(config) or _is_controller(config)):
+            raise UsageError("--ray and -n both spread the work: choose one")
         run = Run(_options(config))
         with _showing_progress(config), _uncaptured(config), contextlib.ExitStack() as stack:
             # The controller tells what is fetched; workers wait for the same lock.
@@ -221,14 +228,28 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     from suite.run import training_jobs
 
     cells = [cell for item in session.items if (cell := _cell_of(item))]
-    # An error fails the cells that need the model, each with its own report, and no others.
-    with _showing_progress(config), contextlib.suppress(Exception):
-        pool.ensure(run.bench.store, training_jobs(cells), run.bench.plugins, _training_workers(config))
+    with _showing_progress(config):
+        if cells and config.option.ray is not None:
+            config.stash[_CLUSTER] = _join(config.option.ray, run)
+        # An error fails the cells that need the model, each with its own report, and no others.
+        with contextlib.suppress(Exception):
+            pool.ensure(run.bench.store, training_jobs(cells), run.bench.plugins, _training_workers(config))
+        if cluster := config.stash.get(_CLUSTER, None):
+            cluster.begin(cells, run.bench)
 
 
-def _training_workers(config: pytest.Config) -> int | None:
-    """An xdist worker trains alone, beside the others; otherwise all cores are ours."""
-    return 1 if _is_worker(config) else None
+def _join(address: str, run: Run) -> Cluster:
+    from suite.cluster import Cluster
+
+    try:
+        return Cluster(address, run.bench.store, run.bench.plugins)
+    except (RuntimeError, ValueError) as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+def _training_workers(config: pytest.Config) -> int | Cluster | None:
+    """An xdist worker trains alone, beside the others; otherwise all cores are ours, or those of a cluster."""
+    return 1 if _is_worker(config) else config.stash.get(_CLUSTER, None)
 
 
 @pytest.fixture(scope="session")
@@ -249,7 +270,8 @@ def _ahead(request: pytest.FixtureRequest, run: Run) -> Ahead | None:
     from suite.ahead import Ahead
 
     cores = len(os.sched_getaffinity(0))
-    if _is_worker(request.config) or cores < 2 or type(run.bench.board) is not EmulatedBoard:
+    spread = _is_worker(request.config) or request.config.option.ray is not None
+    if spread or cores < 2 or type(run.bench.board) is not EmulatedBoard:
         return None
     cells = [cell for item in request.session.items if (cell := _cell_of(item)) and cell.attack is not None]
     return Ahead(run.bench, cells, cores)
@@ -268,6 +290,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """
     config = session.config
     run = config.stash.get(_RUN, None)
+    if cluster := config.stash.get(_CLUSTER, None):
+        cluster.close()
     if run is not None and not _is_worker(config):
         run.bench.board.close()
     notes = config.stash.get(_NOTES, None)

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from suite.engine import Engine
 from suite.exposure import ExposureJob, measure_job
 from suite.learning import LearnJob, learn_job
 from suite.model import LearningProgress
@@ -36,11 +37,12 @@ _failed: dict[tuple[Path, Job], Exception] = {}
 """Trainings that failed in this process: the next cell that needs one fails at once, and the same way."""
 
 
-def ensure(store: Store, jobs: Iterable[Job], plugins: Sequence[str] = (), workers: int | None = None) -> None:
+def ensure(store: Store, jobs: Iterable[Job], plugins: Sequence[str] = (), workers: int | Engine | None = None) -> None:
     """Train every job that the store does not have yet: the models, then what is learned and measured about them.
 
     One job runs on one thread, so that its result does not depend on the number of cores; jobs run side by side on
-    the cores this process may use (one at a time on a GPU). ``plugins`` are loose files that workers must import.
+    the cores this process may use (one at a time on a GPU), or ``workers`` of them, or where an engine puts them.
+    ``plugins`` are loose files that workers must import.
 
     Raises:
         Whatever a training raises, or StoreError for a damaged one, once all the others are trained.
@@ -58,7 +60,13 @@ def ensure(store: Store, jobs: Iterable[Job], plugins: Sequence[str] = (), worke
         raise errors[0]
 
 
-def _ensure(store: Store, jobs: Sequence[Job], plugins: Sequence[str], workers: int | None) -> list[Exception]:
+def failure(store: Store, jobs: Iterable[Job]) -> Exception | None:
+    """How the first of ``jobs``, or what it is about, failed in this process; None when none did."""
+    needed = (one for job in jobs for one in (job if isinstance(job, TrainJob) else job.victim, job))
+    return next((error for one in needed if (error := _failed.get((store.root, one)))), None)
+
+
+def _ensure(store: Store, jobs: Sequence[Job], plugins: Sequence[str], workers: int | Engine | None) -> list[Exception]:
     missing, errors = list[Job](), list[Exception]()
     for job in jobs:
         try:
@@ -69,19 +77,31 @@ def _ensure(store: Store, jobs: Sequence[Job], plugins: Sequence[str], workers: 
         except StoreError as error:
             errors.append(error)
     if missing:
-        if workers is None:
-            workers = 1 if torch.cuda.is_available() else len(os.sched_getaffinity(0))
-        workers = min(workers, len(missing))
-        # Workers of pytest-xdist have one each and share the work through the store's locks.
-        beside = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) if workers == 1 else workers
-        tally = Tally(missing, min(beside, len(missing)))
-        failed = _one_by_one(store, missing, tally) if workers == 1 else _all(store, missing, tally, plugins, workers)
+        failed = _make(store, missing, plugins, workers)
         _failed.update({(store.root, job): error for job, error in failed.items()})
         errors.extend(failed.values())
     return errors
 
 
-def _train(store: Store, job: Job, note: Callable[[Progress | LearningProgress], None], *, wait: bool = True) -> None:
+def _make(
+    store: Store, missing: Sequence[Job], plugins: Sequence[str], workers: int | Engine | None
+) -> dict[Job, Exception]:
+    if workers is None:
+        workers = 1 if torch.cuda.is_available() else len(os.sched_getaffinity(0))
+    if not isinstance(workers, int):
+        return workers.train(store, missing, Tally(missing, min(workers.slots(), len(missing))), plugins)
+    workers = min(workers, len(missing))
+    # Workers of pytest-xdist have one each and share the work through the store's locks.
+    beside = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) if workers == 1 else workers
+    tally = Tally(missing, min(beside, len(missing)))
+    return _one_by_one(store, missing, tally) if workers == 1 else _all(store, missing, tally, plugins, workers)
+
+
+def do(store: Store, job: Job, note: Callable[[Progress | LearningProgress], None], *, wait: bool = True) -> None:
+    """One job, in this process.
+
+    Raises: as ``train_job``, ``learn_job`` and ``measure_job``.
+    """
     if isinstance(job, LearnJob):
         learn_job(store, job, note, wait=wait)
     elif isinstance(job, ExposureJob):
@@ -98,7 +118,7 @@ def _one_by_one(store: Store, jobs: Sequence[Job], tally: Tally) -> dict[Job, Ex
         busy = []
         for job in left:
             try:
-                _train(store, job, lambda p, job=job: tally.note(job, p), wait=False)  # type: ignore[misc]
+                do(store, job, lambda p, job=job: tally.note(job, p), wait=False)  # type: ignore[misc]
             except Busy:
                 busy.append(job)
             except Exception as error:
@@ -124,7 +144,7 @@ def _all(store: Store, jobs: Sequence[Job], tally: Tally, plugins: Sequence[str]
     )
     try:
         with interrupts_held():  # processes start as jobs come
-            futures: dict[Future[None], Job] = {pool.submit(_work, store.root, job): job for job in jobs}
+            futures: dict[Future[None], Job] = {pool.submit(_work, store.root, store.url, job): job for job in jobs}
         pending = set(futures)
         while pending:
             done, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
@@ -197,8 +217,8 @@ def _die_with(parent: int) -> None:
         os._exit(1)  # it was killed before we asked
 
 
-def _work(root: Path, job: Job) -> None:
+def _work(root: Path, url: str | None, job: Job) -> None:
     def note(progress: Progress | LearningProgress) -> None:
         _messages.put((job, progress))
 
-    _train(Store(root), job, note)
+    do(Store(root, url), job, note)

@@ -105,6 +105,11 @@ def _uses(path: Path, package: str) -> tuple[tuple[str, ...], tuple[Path, ...]]:
     return tuple(sorted(modules)), tuple(sorted(files))
 
 
+def files_beside(path: Path) -> list[str]:
+    """Names, relative to its folder, of the data files that a source file names."""
+    return [str(file.relative_to(path.parent)) for file in _uses(path, "")[1]]
+
+
 def code_hash(*modules: str, roots: tuple[str, ...] = ROOTS) -> str:
     """SHA-256, hex, over the sources of ``modules`` and of all they import from ``roots``, transitively.
 

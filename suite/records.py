@@ -269,7 +269,7 @@ def _decode_dataclass(kind: type[Any], value: object, source: str, place: str) -
     prefix = f"{place}." if place else ""
     if not isinstance(value, dict):
         raise RecordError(f"{source}: {place or 'the record'} must be an object, not {type(value).__name__}")
-    hints = _hints(kind)
+    hints: Mapping[str, Any] = _hints(kind)  # type: ignore[arg-type]
     for name in hints:
         if name not in value:
             raise RecordError(f"{source}: {prefix}{name} is missing")

@@ -14,6 +14,7 @@ from suite.adversarial import epsilon_of
 from suite.ahead import Ahead
 from suite.attacking import attacker_jobs, run_attack, shadow_jobs
 from suite.deploying import Laid, lay
+from suite.engine import Engine
 from suite.evaluating import Evaluation, evaluate
 from suite.exposure import exposure_jobs
 from suite.exposure_cells import expose
@@ -49,6 +50,7 @@ from suite.timing import LatencyMeter
 class Bench:
     """Where cells are run: artefact store, board, results folder, and the loose plugin files in use.
 
+    ``workers``: how many processes train, None for one a core; or the engine that trains, and runs attack cells.
     ``ahead``: who works on attack cells before their turn.
     """
 
@@ -56,7 +58,7 @@ class Bench:
     board: Board
     results: Path
     plugins: tuple[str, ...] = ()
-    workers: int | None = None
+    workers: int | Engine | None = None
     ahead: Ahead | None = None
 
 
@@ -83,6 +85,10 @@ def run_attack_cell(cell: Cell, bench: Bench) -> Record:
         GateError: the deployment is not what PyTorch computes; the record is written all the same.
         PluginError, BoardError, StoreError, DataError, RecordError: see there.
     """
+    if bench.workers is not None and not isinstance(bench.workers, int):
+        record = bench.workers.measured(cell, bench)
+        if record is not None:
+            return record
     if bench.ahead is None:
         return with_recovery(bench.board, cell.id, lambda attempt: _attacked(cell, bench, attempt))
     bench.ahead.wait(cell)

@@ -16,6 +16,7 @@ from suite.graph.ir import GraphError
 from suite.matrix import Cell
 from suite.model import View
 from suite.profiles import get_profile
+from suite.ray_tasks import check_address, check_installed
 from suite.registry import COST_ONLY, REGISTRY, Kind, PluginError, discover, load_file
 from suite.run import Bench, victim_job
 from suite.spec import PluginSpec, default_specs, parse_list
@@ -48,6 +49,8 @@ class Options:
     results: str = "results/local"
     tee_mib: str | None = None
     queries: str | None = None
+    ray: str | None = None
+    store: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -93,7 +96,10 @@ class Run:
                     for shadow in {job.architecture for job in attacker_jobs(cell.attack, victim_job(cell))}:
                         if REGISTRY.get(Kind.VICTIM, shadow).cost_only and shadow != cell.victim.name:
                             raise ValueError(f"{cell.attack.text}: no shadow of {shadow} can be trained: {COST_ONLY}")
-            self.bench = Bench(Store(), board, Path(options.results), tuple(options.plugins))
+            self.bench = Bench(Store(url=options.store), board, Path(options.results), tuple(options.plugins))
+            if options.ray is not None:
+                check_installed()
+                check_address(options.ray, self.bench.store)
         except (ValueError, RuntimeError) as error:
             raise UsageError(str(error)) from error
 

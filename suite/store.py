@@ -2,10 +2,14 @@
 
 An entry is a folder named by its key, with a ``manifest.json`` that lists the parts the key was made of and the
 SHA-256 of every file. It is written beside its place and renamed into it, so a half-written entry is never seen.
+
+Behind the folder may stand a store that several machines share (``suite.remote_store``): what is not here is fetched
+from there, and what is made here is put there.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import json
@@ -16,15 +20,20 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import filelock
 
 from device.cache import cache_root
 from suite.provenance import hash_file, hash_json
 
+if TYPE_CHECKING:
+    from suite.remote_store import Remote
+
+URL_ENV = "LEAKBOARD_STORE"
 MANIFEST = "manifest.json"
 _DISK_REFUSES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR)
+_STALE_S = 86_400.0
 
 
 class Busy(Exception):
@@ -54,14 +63,18 @@ class Key:
 
 
 class Store:
-    """Artefacts under one root folder.
+    """Artefacts under one root folder, and behind it the shared store at ``url``, if any.
+
+    Without a root it is the user's own store, and ``LEAKBOARD_STORE`` the default of ``url``.
 
     Raises:
-        StoreError: the folder cannot be created or written.
+        StoreError: the folder cannot be created or written, or there cannot be a store at the URL.
     """
 
-    def __init__(self, root: Path | None = None) -> None:
+    def __init__(self, root: Path | None = None, url: str | None = None) -> None:
+        url = url or (os.environ.get(URL_ENV) if root is None else None)
         self.root = root or cache_root() / "store"
+        self.shared = _shared(url) if url else None
         try:
             for name in ("entries", "partial", "locks"):
                 (self.root / name).mkdir(parents=True, exist_ok=True)
@@ -73,6 +86,15 @@ class Store:
                 f"cannot write to the store {self.root}: {error.strerror}; set LEAKBOARD_CACHE to a folder that you may"
                 " write"
             ) from error
+        for stale in (self.root / "partial").glob("fetch-*") if self.shared else ():
+            with contextlib.suppress(OSError):  # fetched meanwhile
+                if stale.stat().st_mtime < time.time() - _STALE_S:
+                    shutil.rmtree(stale)  # whoever fetched it was killed
+
+    @property
+    def url(self) -> str | None:
+        """The URL of the shared store as it was given, which may hold a password; ``shared.shown`` does not."""
+        return self.shared.url if self.shared else None
 
     def path(self, key: Key) -> Path:
         """Where the entry is, or would be."""
@@ -82,12 +104,31 @@ class Store:
         """The checked entry of ``key``, or None when it was not made yet.
 
         Raises:
-            StoreError: the entry is there but damaged.
+            StoreError: the entry is there but damaged, or the shared store cannot be reached.
         """
         entry = self.path(key)
-        if not entry.is_dir():
-            return None
-        verify(entry, key)
+        if entry.is_dir():
+            verify(entry, key)
+            if self.shared:
+                self.shared.push(entry)
+            return entry
+        return self._fetched(key) if self.shared else None
+
+    def _fetched(self, key: Key) -> Path | None:
+        """The entry of ``key``, now also here, when the shared store has it."""
+        assert self.shared is not None
+        aside, entry = self.root / "partial" / f"fetch-{uuid.uuid4().hex}", self.path(key)
+        try:
+            aside.mkdir()
+            if not self.shared.fetch(key, aside):
+                return None
+            os.replace(aside, entry)
+        except OSError as error:
+            if not entry.is_dir():  # nobody else fetched it meanwhile
+                raise StoreError(f"cannot write store entry {entry}: {error}") from error
+            verify(entry, key)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
         return entry
 
     def get(self, key: Key, make: Callable[[Path, Path], None], *, wait: bool = True) -> Path:
@@ -130,6 +171,8 @@ class Store:
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
             shutil.rmtree(scratch, ignore_errors=True)
+            if self.shared:
+                self.shared.push(self.path(key))
         return self.path(key)
 
     def _seal(self, folder: Path, key: Key) -> None:
@@ -140,6 +183,12 @@ class Store:
     def entries(self) -> Iterator[Path]:
         """Every entry's folder."""
         yield from sorted((self.root / "entries").iterdir())
+
+
+def _shared(url: str) -> Remote:
+    from suite.remote_store import Remote
+
+    return Remote(url)
 
 
 def verify(entry: Path, key: Key | None = None) -> None:
