@@ -1,5 +1,6 @@
 """How Sphinx builds these pages: ``make docs``. Before it reads them, it writes one for each plugin."""
 
+import re
 import sys
 from importlib.metadata import version as version_of
 from pathlib import Path
@@ -33,6 +34,15 @@ def write_catalogue(app: Sphinx) -> None:
         logging.getLogger(__name__).warning(problem)
 
 
+def show_readme(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Make ``start`` the README, with links as they lead from here."""
+    if docname == "start":
+        text = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+        app.env.note_dependency("../README.md")
+        source[0] = re.sub(r"\]\((?![a-z]+:|#)", "](../", text).replace("](../docs/", "](")
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.connect("builder-inited", write_catalogue)
+    app.connect("source-read", show_readme)

@@ -35,6 +35,8 @@ def write(options: Namespace) -> int:
     for problem in problems:
         print(f"leakboard: error: {problem}", file=sys.stderr)
     count = sum(len(REGISTRY.all(kind)) for kind in Kind)
-    shown = f"records of {options.results}" if options.results.is_dir() else f"no records: there is no {options.results}"
+    shown = (
+        f"records of {options.results}" if options.results.is_dir() else f"no records: there is no {options.results}"
+    )
     print(f"{count} plugins in {options.output}, {shown}")
     return 1 if problems else 0

@@ -201,7 +201,13 @@ def _type_name(kind: Any) -> str:
     args = typing.get_args(kind)
     if typing.get_origin(kind) is typing.Literal:
         return " | ".join(map(_shown, args))
-    return "none" if kind is type(None) else " | ".join(map(_type_name, args)) if args else getattr(kind, "__name__", str(kind))
+    return (
+        "none"
+        if kind is type(None)
+        else " | ".join(map(_type_name, args))
+        if args
+        else getattr(kind, "__name__", str(kind))
+    )
 
 
 def _shown(value: Any) -> str:
