@@ -27,6 +27,7 @@ SAMPLE = "alexnet", (3, 32, 32), 10
 COST_ONLY_SAMPLE = (3, 224, 224), 1000
 """Images and classes for which the parameters of a victim are counted that is there for its cost alone."""
 _ROOT = Path(__file__).resolve().parents[1]
+_WORDS = "docs/threat_model.md says what the words mean."
 
 Row = Sequence[str]
 
@@ -118,8 +119,8 @@ def _defense(plugin: Plugin) -> Iterator[str]:
     architecture, shape, n_classes = SAMPLE
     yield "## What it shows"
     yield (
-        f"Of {architecture} for images of {'x'.join(map(str, shape))} and {n_classes} classes, as laid out before anything"
-        " is trained; [the threat model](../../threat_model.md) says what the words mean."
+        f"Of {architecture} for images of {'x'.join(map(str, shape))} and {n_classes} classes, as laid out before"
+        f" anything is trained; {_WORDS}"
     )
     rows = [_layout(spec) for spec in _specs(plugin)]
     if rows:
@@ -157,7 +158,7 @@ def _attack(plugin: Plugin) -> Iterator[str]:
     if issubclass(cls, ReferenceAttack):
         rows.append(["reference models", "yes: each knows a random half of the candidates"])
     yield _table(("", ""), rows)
-    yield "[The threat model](../../threat_model.md) says what the words mean."
+    yield _WORDS[0].upper() + _WORDS[1:]
 
 
 def _parameters(plugin: Plugin) -> Iterator[str]:

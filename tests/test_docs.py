@@ -1,4 +1,4 @@
-"""What the pages say is so: links lead somewhere, commands parse, tables name what the code has, and Sphinx builds them."""
+"""What the pages say is so: links lead somewhere, commands parse, tables name what the code has, Sphinx builds them."""
 
 import argparse
 import ast
