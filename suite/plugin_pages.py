@@ -59,7 +59,7 @@ def write_pages(folder: Path, results: Path) -> tuple[str, ...]:
 
 def page(plugin: Plugin, found: RecordedTables, path: Path) -> str:
     """The page of one plugin, with links that hold for a file at ``path``."""
-    about = {Kind.VICTIM: _victim, Kind.DEFENSE: _defense, Kind.ATTACK: _attack}[plugin.kind]
+    about = {Kind.VICTIM: _victim, Kind.DEFENSE: _defense, Kind.ATTACK: _attack}.get(plugin.kind, lambda _: iter(()))
     parts = [
         f"# {escaped(plugin.name)}",
         f"{plugin.kind.capitalize()}, {_source(plugin, path)}.",
@@ -79,7 +79,7 @@ def _index() -> str:
         "Each page is made from the plugin's docstring, its code and the published records; `leakboard list` prints the"
         " names.",
     ]
-    for kind in Kind:
+    for kind in (kind for kind in Kind if REGISTRY.all(kind)):
         rows = [
             [f"[{escaped(plugin.name)}]({kind.plural}/{plugin.name}.md)", _cell(_first_paragraph(plugin))]
             for plugin in REGISTRY.all(kind)

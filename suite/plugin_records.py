@@ -88,10 +88,13 @@ def _behind_rows(table: Table, mine: Iterable[Record]) -> list[Record]:
 
 def _is_of(record: Record, plugin: Plugin) -> bool:
     cell = record.cell
-    if plugin.kind is Kind.VICTIM:
-        return cell.victim == plugin.name
-    spec = cell.defense_spec if plugin.kind is Kind.DEFENSE else cell.measure_spec
-    return spec.partition("[")[0] == plugin.name
+    named = {
+        "victim": cell.victim,
+        "defense": cell.defense_spec.partition("[")[0],
+        "attack": cell.measure_spec.partition("[")[0],
+        "board": cell.board,
+    }
+    return named.get(plugin.kind) == plugin.name
 
 
 def _key(record: Record) -> tuple[str, ...]:

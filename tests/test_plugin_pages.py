@@ -1,4 +1,4 @@
-"""Pages of plugins: docstrings word for word, records with the figures of the leaderboard, links that lead somewhere."""
+"""Pages of plugins: docstrings word for word, records with the leaderboard's figures, links that lead somewhere."""
 
 import dataclasses
 import re
