@@ -37,7 +37,8 @@ def markdown(docstring: str) -> str:
     deeper than the text around it (an example, a table) stays as it is, as code.
     """
     blocks = re.split(r"\n[ \t]*\n", inspect.cleandoc(docstring).expandtabs())
-    made, before = [], ""
+    made: list[str] = []
+    before = ""
     for block in (block for block in blocks if block.strip()):
         shown, kind = _block(block)
         gap = "\n" if kind == before == "item" else "\n\n"
