@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 
-from suite.attack_model import ReferenceAttack
+from suite.attack_model import AnyAttack, ReferenceAttack
 from suite.deploying import deploy, untrained_victim
 from suite.docstrings import code, escaped, inline, markdown
 from suite.graph.macs import graph_macs
 from suite.graph.planner import plan_memory
-from suite.model import Deployment, LearnedDefense
+from suite.model import Defense, Deployment, LearnedDefense
 from suite.plugin_records import RecordedTables, recorded, sections
 from suite.records import write_atomic
 from suite.registry import REGISTRY, Kind, Plugin, PluginError
@@ -111,7 +111,7 @@ def _victim(plugin: Plugin) -> Iterator[str]:
 
 
 def _defense(plugin: Plugin) -> Iterator[str]:
-    cls = plugin.cls
+    cls: type[Defense] = plugin.cls
     yield from _parameters(plugin)
     yield f"Accepted loss of accuracy by deploying: {100 * cls.max_accuracy_loss_frac:g} points."
     if issubclass(cls, LearnedDefense):
@@ -146,7 +146,7 @@ def _layout(spec: PluginSpec) -> Row:
 
 
 def _attack(plugin: Plugin) -> Iterator[str]:
-    cls = plugin.cls
+    cls: type[AnyAttack] = plugin.cls
     yield from _parameters(plugin)
     yield "## What it looks at"
 
