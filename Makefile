@@ -1,5 +1,6 @@
 # make suite   set up and run the main job: how much does AlexNet leak, and what does hiding it cost?
 # make test    set up and run the project's own tests
+# make docs    set up and build the pages of docs/ and one for each plugin: build/docs/index.html
 PYTHON ?= python3
 VENV   ?= .venv
 WORKERS ?= 2
@@ -7,13 +8,17 @@ WORKERS ?= 2
 BIN   := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: suite test lint clean
+.PHONY: suite test docs lint clean
 
 suite: $(READY)
 	$(BIN)/pytest suite -k alexnet
 
 test: $(READY)
 	$(BIN)/pytest tests -n $(WORKERS) --dist worksteal
+
+docs: $(READY)
+	$(BIN)/python -m sphinx -W -n --keep-going -q docs build/docs
+	@echo "build/docs/index.html"
 
 lint: $(READY)
 	$(BIN)/ruff check .

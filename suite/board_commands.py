@@ -10,13 +10,14 @@ import time
 from argparse import Namespace
 from collections.abc import Callable
 
+from device.board import Board
 from device.qemu import lock, mirror
-from device.qemu.board import QemuBoard
 from device.qemu.image import build_image, built_image
 from device.qemu.machine import Machine
 from device.qemu.selftest import self_test
-from suite import predict_commands, sealing_commands
+from suite import predict_commands, progress, sealing_commands
 from suite.board_check import DEFENSE, TOLERANCE, VICTIM, inference_error
+from suite.boards import BOARDS, SSH_FORM, make_board
 from suite.progress import duration, to_stderr
 
 
@@ -38,7 +39,11 @@ def add_parser(subs: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     add("status", status, "say what the board is made of and what it does")
     inside = add("shell", shell, "open a shell on the board, or run one command there")
     inside.add_argument("words", nargs=argparse.REMAINDER, metavar="command")
-    add("check", check, "test the running board: OP-TEE, tee-supplicant, secure memory, storage")
+    checking = add(
+        "check", check, "test a board by an inference; the QEMU one also its OP-TEE, secure memory and storage"
+    )
+    checking.add_argument("--board", default="qemu", help=f"{', '.join(BOARDS)} or {SSH_FORM} (default: %(default)s)")
+    checking.add_argument("--tee-mib", type=float, metavar="MIB", help="memory limit of the TEE (default: the board's)")
     predict_commands.add_calibrate(actions)
     sealing_commands.add_key(actions)
     add("reset", reset, "give the board an empty disk: mends damaged secure storage, and loses the device key")
@@ -113,22 +118,31 @@ def shell(options: Namespace) -> int:
 
 def check(options: Namespace) -> int:
     """Run the self-test; 1 when something is not as it should be."""
+    if options.board != "qemu":
+        return _check_answers(make_board(options.board, options.tee_mib))
     image = build_image(to_stderr)
     broken = 0
     with Machine(image).using("leakboard board check", waiting=to_stderr) as machine:
         for found in self_test(machine.target(), image.versions["optee-os"]):
             broken += not found.good
             print(f"{'ok    ' if found.good else 'FAILED'} {found.what} ({found.detail})")
-    board = QemuBoard(progress=to_stderr)
-    try:
-        error = inference_error(board)
-    finally:
-        board.close()
+    broken += _check_answers(make_board(options.board, options.tee_mib))
+    return 1 if broken else 0
+
+
+def _check_answers(board: Board) -> int:
+    """Say what the board says of itself, and run an inference through its TEE; 1 when it errs."""
+    with progress.sink(to_stderr):
+        try:
+            error = inference_error(board)
+            about = board.describe()
+        finally:
+            board.close()
     good = error <= TOLERANCE
-    broken += not good
     what = f"{VICTIM} with {DEFENSE} answers as PyTorch does"
     print(f"{'ok    ' if good else 'FAILED'} {what} (largest difference {error:.1e})")
-    return 1 if broken else 0
+    print("\n".join(f"       {name:<16} {value}" for name, value in about.items()))
+    return 0 if good else 1
 
 
 def reset(options: Namespace) -> int:

@@ -12,6 +12,7 @@ from suite import (
     board_commands,
     commands,
     comparing_commands,
+    docs_commands,
     exposure_commands,
     finetune_commands,
     predict_commands,
@@ -58,6 +59,7 @@ def parser() -> argparse.ArgumentParser:
     rescoring_commands.add_rescore(add, DEFAULT_RESULTS)
     comparing_commands.add_compare(add, DEFAULT_RESULTS)
     site_commands.add_site(add, DEFAULT_RESULTS)
+    docs_commands.add_docs(add)
     check = add("check", commands.check, "run the conformance kit over plugins")
     check.add_argument("names", nargs="*", help="plugins by name (default: all, or those of --plugin)")
     for sub in (listing, plan, check):

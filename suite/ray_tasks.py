@@ -114,10 +114,8 @@ class RayTasks:
 
     def close(self) -> None:
         """End what runs and leave the cluster; one that was started here is stopped."""
-        for reference in self._running:
-            self._cancel(reference)
         self._running.clear()
-        self._ray.shutdown()
+        self._ray.shutdown()  # the cluster ends the tasks of a driver that has left
         self._clean()
 
     def _clean(self) -> None:
@@ -125,14 +123,14 @@ class RayTasks:
             shutil.rmtree(self._temporary, ignore_errors=True)
 
     def cancel(self, numbers: set[int]) -> None:
-        """End these tasks, whatever they are at."""
+        """Interrupt these tasks. Not by force: Ray ends this process where a task is done at the same moment."""
         for reference in [reference for reference, number in self._running.items() if number in numbers]:
             self._cancel(reference)
             del self._running[reference]
 
     def _cancel(self, reference: Any) -> None:
         with contextlib.suppress(Exception):  # over already, or the cluster is gone
-            self._ray.cancel(reference, force=True)
+            self._ray.cancel(reference)
 
     def slots(self) -> int:
         """How many tasks fit into the cluster as it is at present."""

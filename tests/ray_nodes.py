@@ -10,6 +10,7 @@ from pathlib import Path
 def two_nodes(folder, caches=("one", "two")):
     """The address of a Ray cluster of as many nodes of one core as there are ``caches``, each its node's own."""
     os.environ |= {"RAY_TMPDIR": str(folder), "RAY_USAGE_STATS_ENABLED": "0"}
+    (folder / "ray").mkdir(exist_ok=True)  # where Ray writes its address, and expects a folder
     from ray.cluster_utils import Cluster as Nodes
 
     nodes = Nodes(shutdown_at_exit=True)

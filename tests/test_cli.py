@@ -55,6 +55,13 @@ def test_what_does_not_exist_is_one_line(capsys, arguments, expected):
     assert expected in one_line_error(capsys, *arguments)
 
 
+def test_any_board_can_be_checked(capsys):
+    assert main(["board", "check", "--board", "emulated"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("ok     alexnet with darknetz[k=2,output=probs] answers as PyTorch does")
+    assert "compiler" in said
+
+
 def test_leaderboard_without_records_says_how_to_get_some(capsys, tmp_path):
     assert main(["leaderboard", str(tmp_path)]) == 1
     assert "pytest suite" in capsys.readouterr().err
