@@ -172,7 +172,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             metafunc.parametrize(name, cells, ids=[cell.id for cell in cells])
 
 
-def _cell_of(item: pytest.Item) -> Cell | None:
+def run_of(config: pytest.Config) -> Run | None:
+    """The run that pytest's options asked for; None where no cells are wanted."""
+    return config.stash.get(_RUN, None)
+
+
+def cell_of(item: pytest.Item) -> Cell | None:
+    """The cell that a test measures, if it measures one."""
     callspec = getattr(item, "callspec", None)
     found = callspec and (callspec.params.get("cell") or callspec.params.get("latency_cell"))
     return found if isinstance(found, Cell) else None
@@ -185,7 +191,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if run is None:
         return
     notes = config.stash[_NOTES]
-    cells = {item: cell for item in items if (cell := _cell_of(item))}
+    cells = {item: cell for item in items if (cell := cell_of(item))}
     try:
         with _showing_progress(config):
             kept = {cell.id for cell in run.screen(cells.values())}
@@ -200,7 +206,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=out)
         gone = set(out)
         items[:] = [item for item in items if item not in gone]
-    remaining = [cell for item in items if (cell := _cell_of(item))]
+    remaining = [cell for item in items if (cell := cell_of(item))]
     notes["excluded"] = [[one.cell.id, one.cell.measure, one.reason] for one in run.excluded]
     notes["starved"] = run.starved(remaining)
     notes["cells"] = [[cell.victim.slug, cell.dataset, cell.profile.name, cell.board] for cell in remaining]
@@ -216,7 +222,7 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     from suite import pool
     from suite.run import training_jobs
 
-    cells = [cell for item in session.items if (cell := _cell_of(item))]
+    cells = [cell for item in session.items if (cell := cell_of(item))]
     # An error fails the cells that need the model, each with its own report, and no others.
     with _showing_progress(config), contextlib.suppress(Exception):
         pool.ensure(run.bench.store, training_jobs(cells), run.bench.plugins, _training_workers(config))
