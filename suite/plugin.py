@@ -43,6 +43,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--results", default=default.results, metavar="DIR", help="where records go (default: %(default)s)")
     add("--queries", metavar="N", help="put at most N candidates to the board, or all (default: the board's)")
     add("--tee-mib", metavar="MIB", help="memory limit of the TEE in MiB (default: the board's)")
+    add("--meter", help="power meter of a board: none, ina219[on=host] or ina260[address=0x41] (default: none)")
 
 
 def _options(config: pytest.Config) -> Options:
@@ -50,6 +51,7 @@ def _options(config: pytest.Config) -> Options:
     return Options(
         get("board"), get("profile"), get("seeds"), get("datasets"), get("victims"), get("defenses"), get("attacks"),
         tuple(str(Path(p).resolve()) for p in get("plugin")), get("results"), get("tee_mib"), get("queries"),
+        get("meter"),
     )  # fmt: skip
 
 

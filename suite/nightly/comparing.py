@@ -9,8 +9,8 @@ spread has, makes a p-value of it; Holm's method (1979) holds the chance of any 
 ``ALPHA``. A change below a figure's floor is none.
 
 Counted figures have no noise, and neither have leaks that were made of the same things: where a record has the same
-keys (victim, deployment, what the board was asked, attack, code) as the last night's, any difference is *unrepeatable*
-and named, whatever its size.
+keys (victim, deployment, what the board was asked, attack, code) as one of an earlier night, any difference is
+*unrepeatable* and named, whatever its size.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def compare_nights(night: Path, before: Sequence[Path]) -> Verdict:
         change = _without_noise(record, figure, past)
         if change is not None:
             changes.append(change)
-        elif figure.noise is not Noise.COUNTED and not _same_keys(record, past[0].record):
+        elif figure.noise is not Noise.COUNTED and not any(_same_keys(record, one.record) for one in past):
             tests.append(_tested(night, record, figure, past, spreads[figure.name], problems))
     changes += [_change(one) for one in holm(tests, ALPHA)]
     here = {(record.cell.profile, record.cell.id) for record in records}
@@ -160,11 +160,11 @@ def _middle(past: Sequence[_Past]) -> _Past:
 
 def _without_noise(record: Record, now: Figure, past: Sequence[_Past]) -> Change | None:
     """A change of what cannot change by itself."""
-    last, name = past[0], record.cell.id
-    if _same_keys(record, last.record):
-        if abs(now.value - last.figure.value) <= SAME:
+    name = record.cell.id
+    if alike := [one for one in past if _same_keys(record, one.record)]:
+        if abs(now.value - alike[0].figure.value) <= SAME:
             return None
-        kind, old = "unrepeatable", last
+        kind, old = "unrepeatable", alike[0]
     elif now.noise is Noise.COUNTED:
         values = [one.figure.value for one in past]
         least, most = min(values), max(values)

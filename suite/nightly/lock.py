@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import filelock
@@ -44,7 +44,7 @@ def board_lock(board: str, folder: Path) -> Iterator[None]:
         yield
 
 
-def _lock(path: Path) -> filelock.AcquireReturnProxy:
+def _lock(path: Path) -> AbstractContextManager[object]:
     return filelock.FileLock(path, thread_local=False).acquire(timeout=0)
 
 

@@ -10,6 +10,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -77,9 +78,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> pytest.TestReport:
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """A cell is over; its record is on the disk before that is told."""
-    report: pytest.TestReport = yield  # type: ignore[misc]
+    report = yield
     cell = cell_of(item)
     if cell and (report.when == "call" or report.failed):
         run = run_of(item.config)

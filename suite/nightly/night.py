@@ -23,8 +23,8 @@ class Night:
 
     ``options``: what it measures, which must be the same when it is called again. ``cells``: the ids asked for,
     ``done``: those with a record of this night, ``failed``: the others with the reason; a cell whose gate did not hold
-    stands in both. ``attempts``: one object a run of the cells (``number``, ``pid``, ``started_utc``, ``ended_utc``,
-    ``ended_by``, ``log``). ``state``: "running" (or cut off), "finished" (every cell measured), "failed" (ended without).
+    stands in both. ``attempts``: one object a run of the cells: ``number``, ``pid``, ``started_utc``, ``ended_utc``,
+    ``ended_by``, ``log``. ``state``: "running" (or cut off), "finished" (all cells measured), "failed" (ended without).
     """
 
     board: str
