@@ -103,12 +103,13 @@ def _opened(plan: Plan, board: Board, folder: Path, tell: Tell) -> Night:
     if night is None:
         night = Night(board.name, plan.date, dict(plan.cells), now_utc())
         night.versions = {"leakboard": provenance.suite_version(), **provenance.versions()}
-    elif changed := differing(night.options, plan.cells):
+    elif night.cells and (changed := differing(night.options, plan.cells)):
         raise NightError(
             f"the night of {plan.date} on {board.name} was begun with other options: {'; '.join(changed)}; call it as"
             " then to go on with it, or choose another --date"
         )
     elif night.state != FINISHED:
+        night.options = dict(plan.cells)
         night.resumed_utc.append(now_utc())
         for attempt in night.attempts:
             if attempt["ended_utc"] is None:
