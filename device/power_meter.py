@@ -6,6 +6,7 @@ Both hold 16-bit registers, the high byte first. Figures are of the data sheets 
 from __future__ import annotations
 
 import math
+import os
 import re
 import select
 import subprocess
@@ -19,6 +20,7 @@ from device.ssh import SshTarget
 NONE = "none"
 _SPEC = re.compile(r"(?P<kind>[a-z0-9]+)(?:\[(?P<settings>[^\[\]]*)\])?")
 _ANSWER_S = 10.0
+_END = b"\n.\n"
 
 
 class MeterError(BoardError):
@@ -118,19 +120,19 @@ class BoardBus:
         assert stdin is not None
         assert stdout is not None
         try:
-            stdin.write(f"({command}) 2>&1 | head -n 1; echo .\n".encode())
+            stdin.write(f"({command}) 2>&1 | head -n 1; echo; echo .\n".encode())
             stdin.flush()
         except OSError as error:
             raise MeterError(f"{self._where}: the line to the board broke") from error
-        lines: list[str] = []
-        while not lines or lines[-1] != ".":
+        said = b""
+        while not said.endswith(_END):
             if not select.select([stdout], [], [], _ANSWER_S)[0]:
                 raise MeterError(f"{self._where}: no answer in {_ANSWER_S:g} s")
-            line = stdout.readline()
-            if not line:
+            came = os.read(stdout.fileno(), 4096)  # past Python's buffer, which select does not see
+            if not came:
                 raise MeterError(f"{self._where}: the line to the board broke")
-            lines.append(line.decode(errors="replace").strip())
-        return " ".join(lines[:-1])
+            said += came
+        return said[: -len(_END)].decode(errors="replace").strip()
 
 
 def swapped(word: int) -> int:

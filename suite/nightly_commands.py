@@ -20,7 +20,7 @@ from suite.nightly.folders import SUMMARY, NightError, night_folder, nights_befo
 from suite.nightly.health import MAX_TEMPERATURE_C, MIN_FREE_MIB
 from suite.nightly.night import FINISHED, Night, read_night
 from suite.nightly.running import Plan, run_night
-from suite.progress import to_stderr
+from suite.progress import sink, to_stderr
 from suite.registry import PluginError
 
 FINE, REGRESSION, INCOMPLETE = 0, 3, 4
@@ -74,7 +74,7 @@ def nightly(options: Namespace) -> int:
     if options.board is None:
         raise PluginError(f"which board? --board emulated, qemu or {SSH_FORM}")
     name = make_board(options.board).name
-    unfinished = _unfinished(options.folder, name)
+    unfinished = None if options.date else _unfinished(options.folder, name)
     if options.only_unfinished and unfinished is None:
         print(f"no night on {name} was cut off")
         return FINE
@@ -95,7 +95,7 @@ def nightly(options: Namespace) -> int:
         wait_healthy_s=60 * options.wait_healthy,
         restart=options.restart,
     )
-    with _ended_by_sigterm():
+    with _ended_by_sigterm(), sink(to_stderr):
         found, folder = run_night(plan, to_stderr)
     return _report(found, folder, options.folder, options.nights)
 
@@ -147,7 +147,10 @@ def _unfinished(folder: Path, board: str) -> str | None:
     dates = sorted((p.name for p in home.glob("*-*-*") if (p / "night.json").exists()), reverse=True)
     if not dates:
         return None
-    last = read_night(home / dates[0])
+    try:
+        last = read_night(home / dates[0])
+    except NightError:
+        return None  # damaged: it is for that date's own call to say so
     if last is None or last.state != night.RUNNING:
         return None
     age = datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(last.started_utc)

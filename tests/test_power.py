@@ -1,6 +1,8 @@
 """Power meters against a bus with real register words, and what becomes of their readings."""
 
 import itertools
+import os
+import subprocess
 import time
 from types import SimpleNamespace
 
@@ -9,7 +11,7 @@ import pytest
 from record_samples import latency_sample
 
 from device.emulated import EmulatedBoard
-from device.power_meter import HostBus, Ina219, Ina260, MeterError, MeterSpec, parse_meter, swapped
+from device.power_meter import BoardBus, HostBus, Ina219, Ina260, MeterError, MeterSpec, parse_meter, swapped
 from suite import published_pi
 from suite.energy import measure, modelled, refuse_unmeasurable
 from suite.session import Options, Run, UsageError
@@ -74,6 +76,37 @@ def test_words_go_over_the_wire_high_byte_first(monkeypatch):
     bus.write_word(5, 0x1062)
     assert sent == [(0x41, 5, 0x6210)]
     assert swapped(swapped(0x1234)) == 0x1234
+
+
+I2C = """#!/bin/sh
+case "$0 $*" in
+*i2cset*) echo "$*" >> {log} ;;
+*i2cget*0x00*) echo 0x9f39 ;;
+*i2cget*0x03*) echo 0x1f05 ;;
+*) echo "Error: Read failed" >&2; exit 2 ;;
+esac
+"""
+
+
+def test_a_meter_on_the_boards_own_bus_is_read_through_one_shell(tmp_path):
+    """By a stand-in for i2c-tools and a local shell in the place of SSH's."""
+    for name in ("i2cget", "i2cset"):
+        (tmp_path / name).write_text(I2C.format(log=tmp_path / "set"))
+        (tmp_path / name).chmod(0o755)
+    env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    pipe = subprocess.PIPE
+    target = SimpleNamespace(popen=lambda command: subprocess.Popen(["sh"], stdin=pipe, stdout=pipe, env=env))
+    bus = BoardBus(target, 1, 0x40)
+    try:
+        assert bus.read_word(0) == 0x399F
+        bus.write_word(5, 0x1062)
+        assert bus.read_word(3) == 0x051F
+        with pytest.raises(MeterError, match="Error: Read failed"):
+            bus.read_word(9)
+        assert bus.read_word(0) == 0x399F
+    finally:
+        bus.close()
+    assert (tmp_path / "set").read_text() == "-y 1 0x40 0x05 0x6210 w\n"
 
 
 def test_a_meter_without_its_library_or_bus_says_what_to_do(monkeypatch):

@@ -15,7 +15,7 @@ from typing import Any
 import suite
 from suite.nightly import journal
 from suite.nightly.folders import JOURNAL
-from suite.nightly.measuring import ANSWERS_ENV
+from suite.nightly.measuring import ANSWERS_ENV, WATCHER_ENV
 
 ROOT = Path(suite.__file__).resolve().parents[1]
 STUCK, LATE = "stuck", "time limit"
@@ -34,7 +34,8 @@ class Child:
         self._offset = self.journal.stat().st_size if self.journal.exists() else 0
         plugins = ("-p", "suite.plugin", "-p", "suite.nightly.measuring", "-p", "no:cacheprovider")
         command = [sys.executable, "-m", "pytest", str(ROOT / "suite"), *plugins, "--results", str(folder), *options]
-        env = {**os.environ, journal.ENV: str(self.journal), ANSWERS_ENV: str(answers)}
+        ours = {journal.ENV: str(self.journal), ANSWERS_ENV: str(answers), WATCHER_ENV: str(os.getpid())}
+        env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")} | ours
         with log.open("wb") as stream:
             self.process = subprocess.Popen(
                 command,

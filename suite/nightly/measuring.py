@@ -25,6 +25,8 @@ from suite.records import read_record, read_scores, record_path
 
 ANSWERS_ENV = "LEAKBOARD_NIGHT_ANSWERS"
 """Names the folder of what the board answers in this night."""
+WATCHER_ENV = "LEAKBOARD_NIGHT_WATCHER"
+"""Names the process that started this one."""
 _LONE_S = 0.5
 
 
@@ -43,10 +45,10 @@ def whole(results: Path, profile: str, cell_id: str) -> bool:
 
 def pytest_configure(config: pytest.Config) -> None:
     """End with the watcher: a run that nobody watches would measure beside the next one."""
-    parent = os.getppid()
+    watcher = int(os.environ[WATCHER_ENV])
 
     def watch() -> None:
-        while os.getppid() == parent:
+        while os.getppid() == watcher:
             time.sleep(_LONE_S)
         os.killpg(0, signal.SIGKILL)
 

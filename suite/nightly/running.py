@@ -7,6 +7,7 @@ import hashlib
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,8 @@ def run_night(plan: Plan, tell: Tell) -> tuple[Night, Path]:
         finally:
             board.close()
             if idle and isinstance(board, QemuBoard):
-                board.machine.stop()
+                with suppress(BoardError), board.machine.having("leakboard nightly", timeout_s=_LOOK_AGAIN_S):
+                    board.machine.stop()
         for name in night.missing:
             night.failed.setdefault(name, NOT_REACHED)
         night.state = FINISHED if night.cells and not night.missing else FAILED

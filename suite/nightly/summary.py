@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,6 +33,8 @@ def markdown(night: Night, verdict: Verdict) -> str:
         blocks += ["## Cells that failed", _table(rows, ("cell", "reason"))]
     notes = [f"no longer measured: `{name}`" for name in verdict.gone]
     notes += [f"new, with nothing to compare: `{name}`" for name in verdict.new]
+    reasons = Counter(night.excluded.values())
+    notes += [f"{n} cell{'s' if n > 1 else ''} not run: {_cell(reason)}" for reason, n in reasons.items()]
     notes += [f"attempt {one['number']} ended by {one['ended_by']}" for one in _hurt(night)]
     notes += [f"gone on with at {at}, after it was cut off" for at in night.resumed_utc]
     notes += [f"{name}: {_health(found)}" for name, found in _healths(night) if found]
