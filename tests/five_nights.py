@@ -87,14 +87,14 @@ class Guarded(Defense):
 '''
 USUAL, LEAKY, SLOW = ("top1", 0), ("probs", 0), ("top1", 200)
 DATES = [f"2026-03-0{day}" for day in range(1, 6)]
-STUCK_MIN = 2.5
 PATIENCE_S = 3600
 
 
 class Nights:
     """A folder of nights, and how they are called."""
 
-    def __init__(self, folder, board):
+    def __init__(self, folder, board, stuck_min):
+        self.stuck_min = stuck_min
         self.home, self.board = folder / "nights", board
         self.cache = Path(os.environ.get("LEAKBOARD_CACHE") or folder / "cache")
         self.victim, self.guarded = folder / "crammer.py", folder / "guarded.py"
@@ -107,7 +107,7 @@ class Nights:
         self.guarded.write_text(GUARDED.format(policy=policy, needless=needless))
         what = ("--profile", "smoke", "--victims", "crammer", "--defenses", "guarded,darknetz[k=1]")
         plugins = ("--plugin", self.victim, "--plugin", self.guarded, "--attacks", "loss_threshold")
-        limits = ("--stuck-after", STUCK_MIN, "--sample-every", 5, "--folder", self.home, "--date", date)
+        limits = ("--stuck-after", self.stuck_min, "--sample-every", 5, "--folder", self.home, "--date", date)
         command = ["nightly", "--board", self.board, *what, *plugins, *limits]
         with (self.home.parent / f"{date}.log").open("ab") as log:
             return subprocess.Popen(
@@ -192,10 +192,13 @@ def main():
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--folder", type=Path, help="kept (default: a temporary folder)")
     options.add_argument("--board", default="qemu")
+    options.add_argument(
+        "--stuck-after", type=float, default=2.5, metavar="MIN", help="more on a busy machine (default: %(default)s)"
+    )
     asked = options.parse_args()
     folder = (asked.folder or Path(tempfile.mkdtemp(prefix="leakboard-nights-"))).absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    nights, began = Nights(folder, asked.board), time.monotonic()
+    nights, began = Nights(folder, asked.board, asked.stuck_after), time.monotonic()
     leak = f"crammer-digits-guarded-loss_threshold-{asked.board}"
     time_of = f"crammer-digits-guarded-latency-{asked.board}"
     kept = {}

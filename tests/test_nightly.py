@@ -10,6 +10,7 @@ import pytest
 from suite_runs import PLUGINS
 
 from device.board import BoardError
+from device.cache import cache_root
 from device.emulated import EmulatedBoard
 from suite import cli
 from suite.nightly import journal
@@ -171,6 +172,9 @@ def test_a_night_gets_stuck_and_is_gone_on_with(tmp_path, monkeypatch, capsys):
     """Two calls on the emulated board: a cell that hangs is killed and tells; the next call measures the rest alone."""
     plugins = tmp_path / "plugins.py"
     plugins.write_text(PLUGINS)
+    (cache_root() / "build").mkdir(parents=True, exist_ok=True)
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "build").symlink_to(cache_root() / "build")  # what is compiled need not be again
     for name, value in (("CACHE", tmp_path / "cache"), ("TEST_HOLD", tmp_path / "held")):
         monkeypatch.setenv(f"LEAKBOARD_{name}", str(value))
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "step.md"))
