@@ -58,11 +58,11 @@ def read_facts(target: SshTarget) -> Facts:
         model=found.get("model") or _UNKNOWN,
         cpu=f"{_PARTS.get(part, f'Arm part {part or _UNKNOWN}')}{f' r0p{revision}' if revision else ''}",
         cores=int(cores) if cores.isdigit() else 1,
-        optee=_version(found.get("optee", "")),
+        optee=optee_version(found.get("optee", "")),
     )
 
 
-def _version(said: str) -> str:
+def optee_version(said: str) -> str:
     """``4.5`` or ``4.5 (abcdef12)`` of ``revision 4.5 (abcdef12)``."""
     match = re.search(r"revision\s+(\S+(?:\s+\([0-9a-f]+\))?)", said)
     return match[1] if match else "unknown: the kernel's log does not tell"

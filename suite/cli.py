@@ -15,6 +15,7 @@ from suite import (
     docs_commands,
     exposure_commands,
     finetune_commands,
+    nightly_commands,
     predict_commands,
     rescoring_commands,
     sealing_commands,
@@ -60,6 +61,7 @@ def parser() -> argparse.ArgumentParser:
     comparing_commands.add_compare(add, DEFAULT_RESULTS)
     site_commands.add_site(add, DEFAULT_RESULTS)
     docs_commands.add_docs(add)
+    nightly_commands.add_nightly(add)
     check = add("check", commands.check, "run the conformance kit over plugins")
     check.add_argument("names", nargs="*", help="plugins by name (default: all, or those of --plugin)")
     for sub in (listing, plan, check):

@@ -51,6 +51,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--tee-mib", metavar="MIB", help="memory limit of the TEE in MiB (default: the board's)")
     add("--ray", metavar="ADDRESS", help="train and attack on a Ray cluster: auto, ray://host:10001 or local")
     add("--store", metavar="URL", help="share what is made, by fsspec: s3://.., file://.. (default: LEAKBOARD_STORE)")
+    add("--meter", help="power meter of a board: none, ina219[on=host] or ina260[address=0x41] (default: none)")
 
 
 def _options(config: pytest.Config) -> Options:
@@ -58,7 +59,7 @@ def _options(config: pytest.Config) -> Options:
     return Options(
         get("board"), get("profile"), get("seeds"), get("datasets"), get("victims"), get("defenses"), get("attacks"),
         tuple(str(Path(p).resolve()) for p in get("plugin")), get("results"), get("tee_mib"), get("queries"),
-        get("ray"), get("store"),
+        get("ray"), get("store"), get("meter"),
     )  # fmt: skip
 
 
@@ -183,7 +184,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             metafunc.parametrize(name, cells, ids=[cell.id for cell in cells])
 
 
-def _cell_of(item: pytest.Item) -> Cell | None:
+def run_of(config: pytest.Config) -> Run | None:
+    """The run that pytest's options asked for; None where no cells are wanted."""
+    return config.stash.get(_RUN, None)
+
+
+def cell_of(item: pytest.Item) -> Cell | None:
+    """The cell that a test measures, if it measures one."""
     callspec = getattr(item, "callspec", None)
     found = callspec and (callspec.params.get("cell") or callspec.params.get("latency_cell"))
     return found if isinstance(found, Cell) else None
@@ -196,7 +203,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if run is None:
         return
     notes = config.stash[_NOTES]
-    cells = {item: cell for item in items if (cell := _cell_of(item))}
+    cells = {item: cell for item in items if (cell := cell_of(item))}
     try:
         with _showing_progress(config):
             kept = {cell.id for cell in run.screen(cells.values())}
@@ -211,7 +218,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=out)
         gone = set(out)
         items[:] = [item for item in items if item not in gone]
-    remaining = [cell for item in items if (cell := _cell_of(item))]
+    remaining = [cell for item in items if (cell := cell_of(item))]
     notes["excluded"] = [[one.cell.id, one.cell.measure, one.reason] for one in run.excluded]
     notes["starved"] = run.starved(remaining)
     notes["cells"] = [[cell.victim.slug, cell.dataset, cell.profile.name, cell.board] for cell in remaining]
@@ -227,7 +234,7 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     from suite import pool
     from suite.run import training_jobs
 
-    cells = [cell for item in session.items if (cell := _cell_of(item))]
+    cells = [cell for item in session.items if (cell := cell_of(item))]
     with _showing_progress(config):
         if cells and config.option.ray is not None:
             config.stash[_CLUSTER] = _join(config.option.ray, run)
@@ -273,7 +280,7 @@ def _ahead(request: pytest.FixtureRequest, run: Run) -> Ahead | None:
     spread = _is_worker(request.config) or request.config.option.ray is not None
     if spread or cores < 2 or type(run.bench.board) is not EmulatedBoard:
         return None
-    cells = [cell for item in request.session.items if (cell := _cell_of(item)) and cell.attack is not None]
+    cells = [cell for item in request.session.items if (cell := cell_of(item)) and cell.attack is not None]
     return Ahead(run.bench, cells, cores)
 
 

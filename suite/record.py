@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from suite.estimate import Estimate
 
-SCHEMA = 4
+SCHEMA = 5
 
 
 class RecordError(ValueError):
@@ -144,6 +144,23 @@ class LatencyInfo:
     ree_us: float
     tee_us: float
     switch_us: float
+
+
+@dataclass(frozen=True, slots=True)
+class EnergyInfo:
+    """Energy that a query of the protected deployment takes above what the idle board takes.
+
+    ``source``: "measured" by ``meter``, or "modelled" from published power (``meter`` is "none" then). ``idle_mw`` and
+    ``busy_mw``: the powers used; ``n_queries``: run while measuring, 0 where nothing was; ``basis``: how, in words.
+    """
+
+    source: Literal["measured", "modelled"]
+    per_query_uj: Estimate
+    meter: str
+    idle_mw: float
+    busy_mw: float
+    n_queries: int
+    basis: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,10 +316,11 @@ class Record:
     """All that is kept of one cell.
 
     ``latency`` is set when ``cell.measure`` is "latency", else what ``threat.goal`` asks for: ``extraction``,
-    ``exposure``, or else ``attack``.
+    ``exposure``, or else ``attack``. ``energy`` may stand beside ``latency``.
 
     Raises:
-        RecordError: not exactly that one of the four is set which measure and goal ask for.
+        RecordError: not exactly that one of the four is set which measure and goal ask for, or there is an energy of a
+            cell that was not timed.
     """
 
     schema: int
@@ -315,6 +333,7 @@ class Record:
     parity: ParityInfo
     cost: CostInfo
     latency: LatencyInfo | None
+    energy: EnergyInfo | None
     attack: AttackInfo | None
     extraction: ExtractionInfo | None
     exposure: ExposureInfo | None
@@ -329,6 +348,8 @@ class Record:
         if [name for name in names if getattr(self, name) is not None] != [wanted]:
             others = " and ".join(repr(name) for name in names if name != wanted)
             raise RecordError(f"measure {self.cell.measure!r} needs {wanted!r} set, and {others} null")
+        if self.energy is not None and wanted != "latency":
+            raise RecordError(f"measure {self.cell.measure!r} needs 'energy' null: only latency cells have one")
 
     @property
     def outcome(self) -> str:

@@ -27,6 +27,7 @@ from suite.record import (
     AttackScores,
     CellInfo,
     CostInfo,
+    EnergyInfo,
     ExposedLayer,
     ExposureInfo,
     ExposureSamples,
@@ -52,12 +53,12 @@ from suite.record import (
 )
 
 __all__ = [
-    "AttackInfo", "AttackScores", "CellInfo", "CostInfo", "Estimate", "ExposedLayer", "ExposureInfo",
-    "ExposureSamples", "ExtractionInfo", "ExtractionPoint", "LatencyInfo", "LatencySamples", "LearningInfo",
-    "METRICS", "MachineInfo", "MedianInfo", "MetricsInfo", "ParityInfo", "ProvenanceInfo", "Record", "RecordError",
-    "SCHEMA", "Scores", "ScoresFile", "StolenAnswers", "TaskInfo", "ThreatInfo", "UtilityInfo", "VictimInfo",
-    "from_json", "read_record", "read_records", "read_scores", "record_path", "to_json", "write_atomic",
-    "write_record",
+    "AttackInfo", "AttackScores", "CellInfo", "CostInfo", "EnergyInfo", "Estimate", "ExposedLayer",
+    "ExposureInfo", "ExposureSamples", "ExtractionInfo", "ExtractionPoint", "LatencyInfo", "LatencySamples",
+    "LearningInfo", "METRICS", "MachineInfo", "MedianInfo", "MetricsInfo", "ParityInfo", "ProvenanceInfo",
+    "Record", "RecordError", "SCHEMA", "Scores", "ScoresFile", "StolenAnswers", "TaskInfo", "ThreatInfo",
+    "UtilityInfo", "VictimInfo", "from_json", "read_record", "read_records", "read_scores", "record_path",
+    "to_json", "write_atomic", "write_record",
 ]  # fmt: skip
 
 _SCORES: Mapping[str, type[Scores]] = {

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import TypedDict
 
 from device.board import Board
+from device.power_meter import MeterSpec
 from suite import gates, pool
 from suite.adversarial import epsilon_of
 from suite.ahead import Ahead
 from suite.attacking import attacker_jobs, run_attack, shadow_jobs
 from suite.deploying import Laid, lay
+from suite.energy import energy_of
 from suite.engine import Engine
 from suite.evaluating import Evaluation, evaluate
 from suite.exposure import exposure_jobs
@@ -48,7 +50,7 @@ from suite.timing import LatencyMeter
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """Where cells are run: artefact store, board, results folder, and the loose plugin files in use.
+    """Where cells are run: artefact store, board, results folder, the loose plugin files in use, and a power meter.
 
     ``workers``: how many processes train, None for one a core; or the engine that trains, and runs attack cells.
     ``ahead``: who works on attack cells before their turn.
@@ -60,6 +62,7 @@ class Bench:
     plugins: tuple[str, ...] = ()
     workers: int | Engine | None = None
     ahead: Ahead | None = None
+    meter: MeterSpec = MeterSpec()
 
 
 def victim_job(cell: Cell) -> TrainJob:
@@ -241,10 +244,12 @@ def _latency(cell: Cell, bench: Bench, turns: Turns, attempt: Attempt) -> Record
         turns(meter, min(cell.profile.latency_rounds, bench.board.most_turns or cell.profile.latency_rounds))
         samples = meter.samples()
     switches = evaluation.about["stats"]["switches_per_query"]
+    latency = latency_metrics(samples, switches, seed=cell.seed)
     keys = {"victim": job.key().id, "deployment": laid.key.id, "evaluation": evaluation.key.id}
     record = compose(
         cell, bench.store, job, laid, evaluation, bench.board,
-        latency=latency_metrics(samples, switches, seed=cell.seed),
+        latency=latency,
+        energy=energy_of(bench.meter, bench.board, laid.files, image, latency),
         keys=keys,
         code={"record": code_hash("suite.run", roots=("suite", "device"))},
         seconds={"prepare": timed - began, "time": time.perf_counter() - timed},

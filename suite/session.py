@@ -12,6 +12,7 @@ from suite.attack_model import AnyAttack, Layout
 from suite.attacking import attacker_jobs
 from suite.boards import make_board
 from suite.deploying import survey
+from suite.energy import meter_spec, refuse_unmeasurable
 from suite.graph.ir import GraphError
 from suite.matrix import Cell
 from suite.model import View
@@ -51,6 +52,7 @@ class Options:
     queries: str | None = None
     ray: str | None = None
     store: str | None = None
+    meter: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -96,10 +98,12 @@ class Run:
                     for shadow in {job.architecture for job in attacker_jobs(cell.attack, victim_job(cell))}:
                         if REGISTRY.get(Kind.VICTIM, shadow).cost_only and shadow != cell.victim.name:
                             raise ValueError(f"{cell.attack.text}: no shadow of {shadow} can be trained: {COST_ONLY}")
-            self.bench = Bench(Store(url=options.store), board, Path(options.results), tuple(options.plugins))
+            refuse_unmeasurable(meter := meter_spec(options.meter), board)
+            store = Store(url=options.store)
+            self.bench = Bench(store, board, Path(options.results), tuple(options.plugins), meter=meter)
             if options.ray is not None:
                 check_installed()
-                check_address(options.ray, self.bench.store)
+                check_address(options.ray, store)
         except (ValueError, RuntimeError) as error:
             raise UsageError(str(error)) from error
 

@@ -149,6 +149,7 @@ def _record(
             int8_macs=0,
         ),
         latency=placeholder if timed else None,
+        energy=None,
         attack=None if timed else r.AttackInfo(None, 0, 0, 0, 0.0, "attack", nothing),
         extraction=None,
         exposure=None,

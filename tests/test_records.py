@@ -108,8 +108,8 @@ def test_a_whole_number_will_do_for_a_fraction_but_not_the_other_way_round() -> 
 
 
 def test_another_schema_is_refused_before_its_fields() -> None:
-    with pytest.raises(r.RecordError, match="schema 5 is not 4"):
-        r.from_json('{"schema": 5, "new": true}', "x.json")
+    with pytest.raises(r.RecordError, match="schema 4 is not 5"):
+        r.from_json('{"schema": 4, "old": true}', "x.json")
 
 
 def test_measure_and_result_must_agree() -> None:
