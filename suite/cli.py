@@ -17,6 +17,7 @@ from suite import (
     predict_commands,
     rescoring_commands,
     sealing_commands,
+    submit_commands,
     transfer,
 )
 from suite.errors import EXPECTED
@@ -68,6 +69,7 @@ def parser() -> argparse.ArgumentParser:
     board_commands.add_parser(subs)
     sealing_commands.add_seal(subs)
     sealing_commands.add_unseal(subs)
+    submit_commands.add_submit(subs, DEFAULT_RESULTS)
     return top
 
 

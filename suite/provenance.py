@@ -135,6 +135,16 @@ def code_hash(*modules: str, roots: tuple[str, ...] = ROOTS) -> str:
     return hash_json(digests)
 
 
+def plugin_hash(module: str, file: str, *besides: str) -> str:
+    """SHA-256, hex, of a plugin's own source, so that a reader of its records can tell whether he has that source.
+
+    Of a plugin of the tree, over all it reaches in its own folder (and ``besides``, further modules there); of any
+    other simply that of its ``file``, as ``sha256sum`` prints it.
+    """
+    top = module.partition(".")[0]
+    return code_hash(module, *besides, roots=(top,)) if top in ROOTS else _digest_of(Path(file))
+
+
 @functools.cache
 def versions() -> Mapping[str, str]:
     """Versions of what a number can depend on."""
