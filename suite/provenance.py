@@ -138,11 +138,16 @@ def code_hash(*modules: str, roots: tuple[str, ...] = ROOTS) -> str:
 def plugin_hash(module: str, file: str, *besides: str) -> str:
     """SHA-256, hex, of a plugin's own source, so that a reader of its records can tell whether he has that source.
 
-    Of a plugin of the tree, over all it reaches in its own folder (and ``besides``, further modules there); of any
-    other simply that of its ``file``, as ``sha256sum`` prints it.
+    Of a plugin of one file that of the file, as ``sha256sum`` prints it, wherever it lies. Of one of the tree that
+    reaches more in its own folder (and of ``besides``, further modules there), over all of it.
     """
-    top = module.partition(".")[0]
-    return code_hash(module, *besides, roots=(top,)) if top in ROOTS else _digest_of(Path(file))
+    top, own = module.partition(".")[0], _digest_of(Path(file))
+    if top not in ROOTS:
+        return own
+    package = _file_of(top)
+    alone = {module: own} if package is None else {top: _digest_of(package), module: own}
+    reached = code_hash(module, *besides, roots=(top,))
+    return own if reached == hash_json(alone) else reached
 
 
 @functools.cache

@@ -156,6 +156,8 @@ def _beside(path: Path, name: str) -> bytes:
 def _read(path: Path, most: int, what: str) -> bytes:
     """A file's content, no further than one byte beyond ``most``."""
     try:
+        if path.is_symlink():
+            raise Refused(Problem(path.as_posix(), what, "is a link", "hand in plain files"))
         with path.open("rb") as stream:
             data = stream.read(most + 1)
     except OSError as error:

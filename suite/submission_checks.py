@@ -43,6 +43,13 @@ def uses(record: Record) -> Iterator[tuple[Kind, str, str]]:
         yield Kind.ATTACK, cell.measure_spec.partition("[")[0], cell.measure_spec
 
 
+def used_sources(submission: Submission) -> list[Source]:
+    """The plugin sources that records of a submission are made with."""
+    used = {(kind, name) for item in submission.items for kind, name, _ in uses(item.record)}
+    sources, _ = read_sources(submission.plugins)
+    return [source for source in sources if any((one.kind, one.name) in used for one in source.registered)]
+
+
 def check_always(submission: Submission) -> Iterator[Problem]:
     """Everything that is wrong with a submission in any division."""
     sources, unreadable = read_sources(submission.plugins)
@@ -57,11 +64,6 @@ def check_always(submission: Submission) -> Iterator[Problem]:
             yield from _figures(item)
         yield from _arithmetic(item)
     yield from _one_deployment(submission.items)
-    used = {(kind, name) for item in submission.items for kind, name, _ in uses(item.record)}
-    for source in sources:
-        if submission.items and not any((one.kind, one.name) in used for one in source.registered):
-            name = f"{submission.name}/plugins/{source.file}"
-            yield Problem(name, "source", "no record uses what it registers", "leave it out")
 
 
 def _identity(item: Item) -> Iterator[Problem]:

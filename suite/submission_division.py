@@ -19,7 +19,6 @@ from device.remote import RemoteBoard
 from suite.attacking import attacker_jobs, shadow_jobs
 from suite.deploying import survey
 from suite.extracting import budgets_of
-from suite.foreign_source import read_sources
 from suite.graph.ir import GraphError
 from suite.material import prepare
 from suite.matrix import LATENCY
@@ -32,7 +31,7 @@ from suite.session import BOUNDS
 from suite.spec import default_specs, parse
 from suite.store import Store
 from suite.submission import Item, Problem, Submission
-from suite.submission_checks import in_tree, uses
+from suite.submission_checks import in_tree, used_sources, uses
 from suite.timing import BURST
 from victims.data import DataError
 from victims.data import cache as data_cache
@@ -45,8 +44,7 @@ _BOARDS: Mapping[str, type[Board]] = {"emulated": EmulatedBoard, "qemu": QemuBoa
 
 def check_closed(submission: Submission, store: Store, tell: Callable[[str], None]) -> Iterator[Problem]:
     """Everything in which a submission is not closed. ``tell`` hears what could not be compared here."""
-    sources, _ = read_sources(submission.plugins)
-    for source in sources:
+    for source in used_sources(submission):
         for problem in source.problems:
             yield Problem(
                 f"{submission.name}/plugins/{source.file}", "source", problem, "mend it, or hand it in as open"
@@ -113,7 +111,7 @@ def _own_plugins(item: Item) -> Iterator[Problem]:
             yield from _differs(item, "threat.needs", list(item.record.threat.needs), [str(need) for need in needs])
 
 
-def _limited(item: Item, profile: Profile) -> Profile:
+def limited_profile(item: Item, profile: Profile) -> Profile:
     """The profile with queries limited as the record's were."""
     n = item.record.task.n_members
     return profile if n == profile.sizes.members else dataclasses.replace(profile, queries=2 * n)
@@ -138,7 +136,7 @@ def _data(item: Item, profile: Profile, tell: Callable[[str], None]) -> Iterator
             item.file, "task.n_members", f"{what}, board {cell.board} is asked for {least} at least", _UNCHANGED
         )
         return
-    limited = _limited(item, profile)
+    limited = limited_profile(item, profile)
     n_test = sizes.test if limited.queries is None else min(sizes.test, task.n_members)
     yield from _differs(item, "task.n_test", task.n_test, n_test)
     if known.content is not None:
@@ -205,7 +203,7 @@ def _budgets(item: Item, profile: Profile) -> Iterator[Problem]:
             (spec,) = parse(Kind.ATTACK, cell.measure_spec)
         except (PluginError, ValueError):
             return  # told already
-    limited = _limited(item, profile)
+    limited = limited_profile(item, profile)
     if record.extraction is not None:
         budgets = tuple(point.budget for point in record.extraction.points)
         allowed = (

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from suite.foreign_source import read_sources
 from suite.store import Store
 from suite.submission import Division, Problem, Refused, Submission, read_loose
 from suite.submission_bundle import read_bundle
-from suite.submission_checks import check_always
+from suite.submission_checks import check_always, used_sources
 from suite.submission_division import check_closed
 
 T = TypeVar("T")
@@ -62,8 +61,10 @@ def judge(submission: Submission, problems: Sequence[Problem], store: Store) -> 
     elif not submission.declared.strip():
         way_out = "say with --declare what is not as in the closed division"
         found.append(Problem(submission.name, "declared", "an open submission that declares nothing", way_out))
-    sources, _ = read_sources(submission.plugins)
+    sources = used_sources(submission)
     look_at = [f"plugins/{source.file}: {line}" for source in sources for line in source.look_at]
+    for file in submission.plugins.keys() - {source.file for source in sources}:
+        notes.append(f"plugins/{file}: no record is made with it")
     return Verdict(submission, _once(found), _once(differs), _once(notes), _once(look_at))
 
 
