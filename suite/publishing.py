@@ -20,7 +20,7 @@ from suite.records import read_records, write_atomic
 from suite.store import Store
 from suite.submission import Division, Item, Problem, Submission, read_loose
 from suite.submission_bundle import read_bundle
-from suite.submission_checks import used_sources
+from suite.submission_checks import in_tree, used_sources
 from suite.submitting import BUNDLE, judge
 
 MAX_BYTES = 5_000_000
@@ -119,7 +119,12 @@ def _uses_file(item: Item, submission: Submission, file: str) -> bool:
 
 
 def _sources_of(item: Item, submission: Submission) -> list[Source]:
-    return used_sources(dataclasses.replace(submission, items=(item,)))
+    """Sources of plugins that are not the tree's."""
+    return [
+        source
+        for source in used_sources(dataclasses.replace(submission, items=(item,)))
+        if any(in_tree(one.kind, one.name) is None for one in source.registered)
+    ]
 
 
 def _concerns(problem: Problem, submission: Submission, select: Sequence[str], goals: Sequence[str]) -> bool:

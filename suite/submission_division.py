@@ -50,10 +50,11 @@ def check_closed(submission: Submission, store: Store, tell: Callable[[str], Non
                 f"{submission.name}/plugins/{source.file}", "source", problem, "mend it, or hand it in as open"
             )
         for one in source.registered:
-            if (known := in_tree(one.kind, one.name)) is not None:
+            known = in_tree(one.kind, one.name)
+            if known is not None and plugin_code_of(known) != source.sha256:  # else it became part of the tree
                 what = f"{one.kind} {one.name!r} is the name of {known.where}"
                 yield Problem(f"{submission.name}/plugins/{source.file}", "source", what, "choose another name")
-            elif one.kind is Kind.VICTIM:
+            elif known is None and one.kind is Kind.VICTIM:
                 what = f"victim {one.name!r} is new"
                 yield Problem(f"{submission.name}/plugins/{source.file}", "source", what, _UNCHANGED)
     for item in submission.items:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from suite.foreign_source import read_sources
 from suite.store import Store
 from suite.submission import Division, Problem, Refused, Submission, read_loose
 from suite.submission_bundle import read_bundle
@@ -63,8 +64,7 @@ def judge(submission: Submission, problems: Sequence[Problem], store: Store) -> 
         found.append(Problem(submission.name, "declared", "an open submission that declares nothing", way_out))
     sources = used_sources(submission)
     look_at = [f"plugins/{source.file}: {line}" for source in sources for line in source.look_at]
-    for file in submission.plugins.keys() - {source.file for source in sources}:
-        notes.append(f"plugins/{file}: no record is made with it")
+    notes += [f"plugins/{file}: {why}" for file, why in read_sources(submission.plugins)[1]]
     return Verdict(submission, _once(found), _once(differs), _once(notes), _once(look_at))
 
 
