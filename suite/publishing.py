@@ -20,7 +20,7 @@ from suite.records import read_records, write_atomic
 from suite.store import Store
 from suite.submission import Division, Item, Problem, Submission, read_loose
 from suite.submission_bundle import read_bundle
-from suite.submission_checks import in_tree, used_sources
+from suite.submission_checks import new_sources
 from suite.submitting import BUNDLE, judge
 
 MAX_BYTES = 5_000_000
@@ -53,8 +53,9 @@ def publish(
 ) -> Published:
     """Copy the records of a results folder or bundle that are accepted as closed, with their raw scores.
 
-    ``select``: patterns of cell ids, all when there are none; ``best``: of each defense only so many attacks, those of
-    the highest AUC; ``replace``: first take out whatever is published of the same victim, data set, profile and board.
+    ``select``: patterns of ids, or of ``<profile>/<id>``, all when there are none; ``best``: of a defense only so many
+    attacks, those of the highest AUC; ``replace``: first take out whatever is published of the same victim, data set,
+    profile and board.
 
     Raises:
         RecordError: there is nothing to publish, or it would not fit; nothing was changed.
@@ -119,12 +120,7 @@ def _uses_file(item: Item, submission: Submission, file: str) -> bool:
 
 
 def _sources_of(item: Item, submission: Submission) -> list[Source]:
-    """Sources of plugins that are not the tree's."""
-    return [
-        source
-        for source in used_sources(dataclasses.replace(submission, items=(item,)))
-        if any(in_tree(one.kind, one.name) is None for one in source.registered)
-    ]
+    return new_sources(dataclasses.replace(submission, items=(item,)))
 
 
 def _concerns(problem: Problem, submission: Submission, select: Sequence[str], goals: Sequence[str]) -> bool:
@@ -136,7 +132,8 @@ def _concerns(problem: Problem, submission: Submission, select: Sequence[str], g
 def _selected(item: Item, select: Sequence[str], goals: Sequence[str]) -> bool:
     record = item.record
     goal = LATENCY if record.latency is not None else record.threat.goal
-    return goal in goals and (not select or any(fnmatch.fnmatchcase(record.cell.id, one) for one in select))
+    names = record.cell.id, f"{record.cell.profile}/{record.cell.id}"
+    return goal in goals and (not select or any(fnmatch.fnmatchcase(n, one) for n in names for one in select))
 
 
 def _row(item: Item) -> tuple[str, ...]:

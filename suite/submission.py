@@ -134,7 +134,8 @@ def read_loose(
     for path in paths:
         try:
             text = _read(path, MAX_RECORD_BYTES, "record")
-            items.append(read_item(path.as_posix(), text, lambda name, at=path: _beside(at, name)))  # type: ignore[misc]
+            at_home = path if path.parent.name not in ("", "..") else path.resolve()
+            items.append(read_item(at_home.as_posix(), text, lambda name, at=path: _beside(at, name)))  # type: ignore[misc]
             sources += sorted((path.parent / "plugins").glob("*.py"))
         except Refused as error:
             problems.append(error.problem)

@@ -19,8 +19,11 @@ from suite.provenance import ROOTS
 from suite.record import AttackScores, Record, StolenAnswers
 from suite.registry import REGISTRY, Kind, Plugin, PluginError
 from suite.rescoring import differences
+from suite.spec import PluginSpec, parse
 from suite.submission import RUN_AGAIN, Item, Problem, Submission
 
+_MOST_NUMBERS, _MOST_ROUNDS = 2_000_000, 10_000
+"""So that nobody's file takes a machine's memory: a bootstrap draws a thousand times as many."""
 _WHOLE = "hand in the files as the run left them"
 _SOURCE = "hand in its file: --plugin FILE, or plugins/ beside the record"
 
@@ -32,6 +35,18 @@ def in_tree(kind: Kind, name: str) -> Plugin | None:
     except PluginError:
         return None
     return plugin if plugin.cls.__module__.partition(".")[0] in ROOTS else None
+
+
+def the_spec(kind: Kind, text: str) -> PluginSpec:
+    """The one specification that a record's text stands for.
+
+    Raises:
+        PluginError: it stands for none, or for several.
+    """
+    found = parse(kind, text)
+    if len(found) != 1:
+        raise PluginError(f"{text!r} may be any of {', '.join(spec.text for spec in found)}")
+    return found[0]
 
 
 def uses(record: Record) -> Iterator[tuple[Kind, str, str]]:
@@ -48,6 +63,11 @@ def used_sources(submission: Submission) -> list[Source]:
     used = {(kind, name) for item in submission.items for kind, name, _ in uses(item.record)}
     sources, _ = read_sources(submission.plugins)
     return [source for source in sources if any((one.kind, one.name) in used for one in source.registered)]
+
+
+def new_sources(submission: Submission) -> list[Source]:
+    """Those of them that are not in this version's own folders."""
+    return [s for s in used_sources(submission) if any(in_tree(one.kind, one.name) is None for one in s.registered)]
 
 
 def check_always(submission: Submission) -> Iterator[Problem]:
@@ -117,6 +137,11 @@ def _parameters(item: Item, kind: Kind, spec: str, registered: Registered) -> It
 
 def _sizes(item: Item) -> Iterator[Problem]:
     """As many members as non-members, no candidate twice, and as many of all as the record says."""
+    longest = max(getattr(item.scores, field).size for field in item.scores.__dataclass_fields__)
+    most = _MOST_ROUNDS if item.record.latency is not None else _MOST_NUMBERS
+    if longest > most:
+        what = f"an array of {longest:,} numbers, at most {most:,} are looked at"
+        yield Problem(item.file, f"scores/{item.record.cell.id}.npz", what, _WHOLE)
     task, scores = item.record.task, item.scores
     if min(task.n_members, task.n_nonmembers, task.n_auxiliary, task.n_test, task.n_classes) < 1:
         yield Problem(item.file, "task", "a number of images or classes below 1", RUN_AGAIN)

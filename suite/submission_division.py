@@ -28,10 +28,10 @@ from suite.record import AttackScores, ExposureSamples, StolenAnswers
 from suite.recording import plugin_code_of
 from suite.registry import Kind, PluginError
 from suite.session import BOUNDS
-from suite.spec import default_specs, parse
+from suite.spec import default_specs
 from suite.store import Store
 from suite.submission import Item, Problem, Submission
-from suite.submission_checks import in_tree, used_sources, uses
+from suite.submission_checks import in_tree, the_spec, used_sources, uses
 from suite.timing import BURST
 from victims.data import DataError
 from victims.data import cache as data_cache
@@ -99,7 +99,7 @@ def _own_plugins(item: Item) -> Iterator[Problem]:
             continue
         field, slug = slugs[kind]
         try:
-            (spec,) = parse(kind, text)
+            spec = the_spec(kind, text)
         except (PluginError, ValueError) as error:
             yield Problem(item.file, f"cell.{field}_spec", str(error), _UNCHANGED)
             continue
@@ -201,7 +201,7 @@ def _budgets(item: Item, profile: Profile) -> Iterator[Problem]:
     spec = None
     if in_tree(Kind.ATTACK, cell.measure_spec.partition("[")[0]) is not None:
         try:
-            (spec,) = parse(Kind.ATTACK, cell.measure_spec)
+            spec = the_spec(Kind.ATTACK, cell.measure_spec)
         except (PluginError, ValueError):
             return  # told already
     limited = limited_profile(item, profile)
@@ -242,7 +242,7 @@ def _counts(item: Item, store: Store) -> Iterator[Problem]:
     if known is None or record.learning is not None or in_tree(Kind.VICTIM, cell.victim) is None:
         return  # a stranger's is not run; one that learns may have learned another layout
     try:
-        (spec,) = parse(Kind.DEFENSE, cell.defense_spec)
+        spec = the_spec(Kind.DEFENSE, cell.defense_spec)
         found = survey(store, spec, cell.victim, INPUT_SHAPES[cell.dataset], entry(cell.dataset).n_classes)
     except (PluginError, GraphError, DataError, KeyError, ValueError) as error:
         yield Problem(item.file, "cell.defense_spec", str(error), _UNCHANGED)

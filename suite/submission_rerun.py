@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from device.board import Board
 from suite.boards import make_board
 from suite.estimate import Estimate, wilson
 from suite.gates import GateError
@@ -16,10 +17,9 @@ from suite.record import Record
 from suite.records import read_record, record_path
 from suite.registry import Kind, load_file
 from suite.run import Bench, run_attack_cell, run_latency_cell
-from suite.spec import PluginSpec, parse
 from suite.store import Store
 from suite.submission import Item, Problem, Submission
-from suite.submission_checks import used_sources
+from suite.submission_checks import new_sources, the_spec
 from suite.submission_division import limited_profile
 
 SAME = 0.01
@@ -43,7 +43,7 @@ class Rerun:
 
 def warning(submission: Submission) -> str:
     """What the user is told before anything is run."""
-    files = ", ".join(f"{source.file} (SHA-256 {source.sha256[:16]}...)" for source in used_sources(submission))
+    files = ", ".join(f"{source.file} (SHA-256 {source.sha256[:16]}...)" for source in new_sources(submission))
     if not files:
         return "--rerun: all plugins are this version's own; nothing of the submission is run"
     return (
@@ -60,34 +60,35 @@ def rerun(submission: Submission, board: str | None, store: Store, tell: Callabl
     """
     with tempfile.TemporaryDirectory(prefix="leakboard-rerun-") as scratch:
         loaded = []
-        for source in used_sources(submission):
+        for source in new_sources(submission):
             path = Path(scratch) / source.file
             path.write_bytes(submission.plugins[source.file])
             load_file(path)
             loaded.append(str(path))
-        for item in submission.items:
-            yield _again(item, board or item.record.cell.board, store, Path(scratch) / "results", tuple(loaded), tell)
+        boards: dict[tuple[str, float | None], Board] = {}
+        try:
+            for item in submission.items:
+                limit = item.record.cost.tee_limit_bytes / 2**20 if board is None else None
+                which = board or item.record.cell.board, limit
+                if which not in boards:
+                    boards[which] = make_board(*which)
+                yield _again(item, Bench(store, boards[which], Path(scratch) / "results", tuple(loaded)), tell)
+        finally:
+            for one in boards.values():
+                one.close()
 
 
-def _again(
-    item: Item, board_name: str, store: Store, results: Path, plugins: tuple[str, ...], tell: Callable[[str], None]
-) -> Rerun:
-    theirs = item.record
-    made = None
+def _again(item: Item, bench: Bench, tell: Callable[[str], None]) -> Rerun:
+    theirs, results = item.record, bench.results
     try:
-        made = make_board(board_name, theirs.cost.tee_limit_bytes / 2**20 or None)
-        cell = cell_of(item, made.name)
+        cell = cell_of(item, bench.board.name)
         tell(f"evaluating {cell.id} again")
-        bench = Bench(store, made, results, plugins)
         try:
             ours = run_latency_cell(cell, bench) if cell.attack is None else run_attack_cell(cell, bench)
         except GateError:
             ours = read_record(record_path(results, cell.profile.name, cell.id))
     except Exception as error:  # a stranger's plugin may raise anything
         return _failed(item, error)
-    finally:
-        if made is not None:
-            made.close()
     same_machine = theirs.cell.board == ours.cell.board and theirs.provenance.machine.cpu == ours.provenance.machine.cpu
     problems = tuple(compare(item.file, theirs, ours))
     note = ""
@@ -110,14 +111,9 @@ def cell_of(item: Item, board: str) -> Cell:
         ValueError: nor does the profile.
     """
     cell = item.record.cell
-
-    def spec(kind: Kind, text: str) -> PluginSpec:
-        (found,) = parse(kind, text)
-        return found
-
-    attack = None if cell.measure_spec == LATENCY else spec(Kind.ATTACK, cell.measure_spec)
+    attack = None if cell.measure_spec == LATENCY else the_spec(Kind.ATTACK, cell.measure_spec)
     profile = limited_profile(item, get_profile(cell.profile))
-    victim, defense = spec(Kind.VICTIM, cell.victim), spec(Kind.DEFENSE, cell.defense_spec)
+    victim, defense = the_spec(Kind.VICTIM, cell.victim), the_spec(Kind.DEFENSE, cell.defense_spec)
     return Cell(victim, cell.dataset, defense, attack, board, profile, cell.seed)
 
 

@@ -43,7 +43,9 @@ def add_submit(subs: argparse._SubParsersAction[argparse.ArgumentParser], defaul
     packing.add_argument("--results", default=default_results, type=Path, metavar="DIR")
     packing.add_argument("-o", "--output", required=True, type=Path, metavar="FILE.zip")
     checking = add("check", check, "validate records or bundles; 0 when all are accepted, 1 when one is refused")
-    checking.add_argument("files", nargs="+", type=Path, metavar="FILE", help="records (.json) or bundles (.zip)")
+    checking.add_argument(
+        "files", nargs="+", type=Path, metavar="FILE", help="records (.json), results folders, bundles (.zip)"
+    )
     checking.add_argument(
         "--rerun", action="store_true", help="evaluate the cells again here, which RUNS the plugins that were handed in"
     )
@@ -90,15 +92,18 @@ def check(options: Namespace) -> int:
     if options.board is not None and not options.rerun:
         raise RecordError("--board says where cells are evaluated again: write --rerun, too")
     discover()
-    store, good = Store(), True
+    store, good, empty = Store(), True, True
     for submission, problems in read_all(options.files, options.plugin, Division(options.division), options.declare):
         verdict = judge(submission, problems, store)
         _print(verdict, everything=options.all)
         good &= verdict.accepted
+        empty = False
         if options.rerun and verdict.accepted:
             good &= _rerun(verdict.submission, options.board, store)
         elif options.rerun:
             print("not evaluated again, since it is refused as it is")
+    if empty:
+        raise RecordError(f"{options.files[0]}: no records in it; name a results folder, records or bundles")
     return 0 if good else 1
 
 

@@ -40,12 +40,17 @@ class Verdict:
 def read_all(
     files: Sequence[Path], plugins: Sequence[Path], division: Division, declared: str
 ) -> Iterator[tuple[Submission, list[Problem]]]:
-    """Each bundle is a submission of its own; all other files, which are records, are one."""
-    loose = [path for path in files if path.suffix != BUNDLE]
+    """Each bundle is a submission of its own; all other files, which are records, are one. A folder is all it holds."""
+    loose: list[Path] = []
+    for path in files:
+        if path.is_dir():
+            loose += sorted(one for one in path.glob("*/*.json") if not one.name.startswith("."))
+        elif path.suffix != BUNDLE:
+            loose.append(path)
     if loose:
         yield read_loose(loose, plugins, division, declared)
     for path in files:
-        if path.suffix == BUNDLE:
+        if path.suffix == BUNDLE and not path.is_dir():
             try:
                 yield read_bundle(path)
             except Refused as error:

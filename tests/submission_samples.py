@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-from record_samples import attack_sample, latency_sample
+import pytest
 
 from suite import records as r
 from suite.attacking import attacker_jobs, shadow_jobs
@@ -21,8 +21,10 @@ from suite.metrics import latency_metrics, membership_metrics
 from suite.models import TrainJob
 from suite.profiles import PROFILES
 from suite.recording import plugin_code_of
-from suite.registry import REGISTRY, Kind
+from suite.registry import REGISTRY, Kind, discover
 from suite.spec import default_specs, parse
+from suite.store import Store
+from tests.record_samples import attack_sample, latency_sample
 from victims.task import build_model
 
 VICTIM, DATASET, PROFILE = "vgg7", "digits", PROFILES["smoke"]
@@ -56,12 +58,12 @@ def write_cell(folder: Path, store, defense: str, measure: str, seed: int = 0, s
         about = {"policy": "probs", "shows": sorted(["auxiliary", "boundary", "output", "query", "weights"])}
         about |= {"planned_bytes": 1000, "ree_macs": 300, "tee_macs": 100, "int8_macs": 0, "tee_flops_frac": 0.25}
     else:
-        (found,) = parse(Kind.DEFENSE, defense)
+        found = parse(Kind.DEFENSE, defense)[0]
         slug, spec, code["defense"] = found.slug, found.text, plugin_code_of(found.plugin)
         about = survey(store, found, VICTIM, material.dataset.input_shape, material.dataset.n_classes)
     goal, needs, measure_spec, attack = "latency", (), LATENCY, None
     if measure != LATENCY:
-        (attack,) = parse(Kind.ATTACK, measure)
+        attack = parse(Kind.ATTACK, measure)[0]
         made, code["attack"] = attack.make(), plugin_code_of(attack.plugin)
         goal, measure, measure_spec = str(made.goal), attack.slug, attack.text
         needs = tuple(sorted(str(view) for view in made.needs | (made.uses & set(about["shows"]))))
@@ -91,22 +93,12 @@ def write_cell(folder: Path, store, defense: str, measure: str, seed: int = 0, s
     )  # fmt: skip
     name = f"{VICTIM}-{DATASET}-{slug}-{measure}-emulated" + (f"-seed{seed}" if seed else "")
     cell = r.CellInfo(name, VICTIM, DATASET, slug, spec, measure, measure_spec, "emulated", PROFILE.name, seed)
-    record = dataclasses.replace(
-        base,
-        cell=cell,
-        threat=r.ThreatInfo(about["policy"], tuple(about["shows"]), needs, goal),
-        task=task,
-        victim=trained,
-        utility=r.UtilityInfo(0.9, 0.0, None if hidden else 0.9),
-        cost=cost,
-        provenance=dataclasses.replace(base.provenance, code=code),
-    )
     if attack is None:
         vanilla = (1e6 * rng.lognormal(0, 0.02, 48)).astype(np.int64)
         protected = (vanilla * 1.25).astype(np.int64)
         noop = np.full(48 * hidden, 21_000, np.int64)
         scores = r.LatencySamples(vanilla, protected, protected // 4 * hidden, noop, np.repeat([0, 1], 24))
-        record = dataclasses.replace(record, latency=latency_metrics(scores, cost.switches_per_query, seed=seed))
+        outcome = {"latency": latency_metrics(scores, cost.switches_per_query, seed=seed)}
     elif goal == "extraction":
         labels = np.asarray(material.queried_test.labels, np.int64)
         deployed = np.where(np.arange(len(labels)) < 270, labels, (labels + 1) % 10)
@@ -116,18 +108,28 @@ def write_cell(folder: Path, store, defense: str, measure: str, seed: int = 0, s
         fooled = np.stack([np.where(rng.random(200) < 0.3, (labels[:200] + 1) % 10, labels[:200]) for _ in budgets])
         images = np.asarray(material.splits.test[: len(labels)], np.int64)
         scores = r.StolenAnswers(budgets, budgets, labels, deployed, stolen, images, changed, fooled, fooled)
-        info = r.ExtractionInfo(VICTIM, 8.0, 200, extraction_points(scores))
-        record = dataclasses.replace(record, attack=None, extraction=info)
+        outcome = {"extraction": r.ExtractionInfo(VICTIM, 8.0, 200, extraction_points(scores))}
     else:
         guess = rng.normal(size=600) + shift * material.is_member
         metrics = membership_metrics(guess, material.is_member, shift / 2, seed=seed)
         n_shadows = len(shadow_jobs(attack, job))
         info = dataclasses.replace(
-            record.attack, n_shadows=n_shadows, n_references=len(attacker_jobs(attack, job)) - n_shadows,
+            base.attack, n_shadows=n_shadows, n_references=len(attacker_jobs(attack, job)) - n_shadows,
             threshold=shift / 2, metrics=metrics,
         )  # fmt: skip
-        record = dataclasses.replace(record, attack=info)
+        outcome = {"attack": info}
         scores = r.AttackScores(guess, material.is_member, material.candidate_ids)
+    record = dataclasses.replace(
+        base,
+        cell=cell,
+        threat=r.ThreatInfo(about["policy"], tuple(about["shows"]), needs, goal),
+        task=task,
+        victim=trained,
+        utility=r.UtilityInfo(0.9, 0.0, None if hidden else 0.9),
+        cost=cost,
+        **{**dict.fromkeys(("attack", "latency", "extraction")), **outcome},
+        provenance=dataclasses.replace(base.provenance, code=code),
+    )
     r.write_record(folder, record, scores)
     return r.record_path(folder, PROFILE.name, name)
 
@@ -152,6 +154,22 @@ def own_defense(folder: Path, store) -> tuple[list[Path], Path]:
     shown = {"auxiliary", "boundary", "output", "query", "weights"}
     attacks = [text for text in attacks if parse(Kind.ATTACK, text)[0].make().needs <= shown]
     return [write_cell(folder, store, OWN, measure) for measure in (*attacks, LATENCY)], plugin
+
+
+@pytest.fixture(scope="session")
+def submitted_store(tmp_path_factory):
+    """One store for all tests of submissions."""
+    discover()
+    return Store(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="session")
+def submitted(tmp_path_factory, submitted_store):
+    """Results folders, ``honest`` and ``own``, to be copied."""
+    folder = tmp_path_factory.mktemp("made")
+    honest(folder / "honest", submitted_store)
+    own_defense(folder / "own", submitted_store)
+    return folder
 
 
 def changed(path: Path, edit) -> None:

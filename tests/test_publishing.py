@@ -6,7 +6,7 @@ import dataclasses
 import shutil
 
 import pytest
-from submission_samples import OWN_SOURCE, changed, honest, own_defense, write_cell
+from submission_samples import OWN_SOURCE, changed, write_cell
 
 from suite import cli, publishing
 from suite.estimate import Estimate
@@ -14,36 +14,26 @@ from suite.leaderboard_cli import of_folder
 from suite.readme_head import BEGIN, END, head, inside
 from suite.record import RecordError
 from suite.records import read_record
-from suite.registry import REGISTRY, Kind, discover
+from suite.registry import REGISTRY, Kind
 from suite.rescoring import differences
-from suite.store import Store
 from suite.submission import Division, read_loose
 from suite.submission_rerun import agree, compare, rerun, warning
 
 FULL_TEE = "vgg7-digits-full_tee-shadow-emulated"
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    discover()
-    return Store(tmp_path_factory.mktemp("store"))
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory, store):
-    folder = tmp_path_factory.mktemp("made")
-    honest(folder / "honest", store)
-    own_defense(folder / "own", store)
-    return folder
+@pytest.fixture
+def store(submitted_store):
+    return submitted_store
 
 
 @pytest.fixture
-def place(made, tmp_path, monkeypatch, store):
+def place(submitted, tmp_path, monkeypatch, store):
     """A project with results to publish and a README with the two marks."""
     monkeypatch.setattr("suite.submit_commands.Store", lambda: store)
     monkeypatch.chdir(tmp_path)
-    shutil.copytree(made / "honest", tmp_path / "results" / "local")
-    shutil.copytree(made / "own", tmp_path / "own")
+    shutil.copytree(submitted / "honest", tmp_path / "results" / "local")
+    shutil.copytree(submitted / "own", tmp_path / "own")
     (tmp_path / "README.md").write_text(f"# Title\n\n{BEGIN}\n{END}\n\nRest.\n")
     return tmp_path
 
@@ -172,8 +162,8 @@ def test_what_counts_as_the_same():
     assert agree(Estimate(1.0, 1.0, 1.0), Estimate(0.995, 0.99, 0.999))
 
 
-def test_figures_that_differ_are_named(made):
-    theirs = read_record(made / "honest" / "smoke" / f"{FULL_TEE}.json")
+def test_figures_that_differ_are_named(submitted):
+    theirs = read_record(submitted / "honest" / "smoke" / f"{FULL_TEE}.json")
     assert list(compare("x", theirs, theirs)) == []
     metrics = dataclasses.replace(theirs.attack.metrics, auc=Estimate(0.9, 0.89, 0.91))
     ours = dataclasses.replace(

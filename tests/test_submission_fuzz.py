@@ -8,13 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from submission_samples import OWN_SOURCE, honest
+from submission_samples import OWN_SOURCE
 
 from suite.foreign_arrays import ArraysError, read_arrays
 from suite.foreign_source import SourceError, read_source
 from suite.record import AttackScores
-from suite.registry import discover
-from suite.store import Store
 from suite.submission import Division, Refused, read_item, read_loose
 from suite.submission_bundle import open_bundle, pack
 from suite.submission_checks import check_always
@@ -28,14 +26,13 @@ NOT_RECOMPUTED = ("attack.n_queries", "attack.threshold", "extraction.epsilon_pi
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    discover()
-    return Store(tmp_path_factory.mktemp("store"))
+def store(submitted_store):
+    return submitted_store
 
 
 @pytest.fixture(scope="module")
-def submission(tmp_path_factory, store):
-    found, problems = read_loose(honest(tmp_path_factory.mktemp("results"), store), (), Division.CLOSED, "")
+def submission(submitted):
+    found, problems = read_loose(sorted((submitted / "honest").glob("*/*.json")), (), Division.CLOSED, "")
     assert not problems
     return found
 

@@ -11,43 +11,33 @@ import zipfile
 
 import numpy as np
 import pytest
-from submission_samples import OWN_SOURCE, changed, honest, own_defense, rezipped, write_cell
+from submission_samples import OWN_SOURCE, changed, rezipped, write_cell
 
 from suite import cli
 from suite.foreign_arrays import ArraysError, read_arrays
 from suite.foreign_source import SourceError, read_source
 from suite.record import AttackScores, LatencySamples
 from suite.records import read_record, read_scores, write_record
-from suite.registry import REGISTRY, Kind, discover
-from suite.store import Store
+from suite.registry import REGISTRY, Kind
 
 SHADOW = "vgg7-digits-full_tee-shadow-emulated"
 LATENCY = "vgg7-digits-full_tee-latency-emulated"
 KNOCKOFF = "vgg7-digits-full_tee-knockoff-emulated"
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    discover()
-    return Store(tmp_path_factory.mktemp("store"))
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory, store):
-    folder = tmp_path_factory.mktemp("made")
-    honest(folder / "honest", store)
-    own_defense(folder / "own", store)
-    return folder
+@pytest.fixture
+def store(submitted_store):
+    return submitted_store
 
 
 @pytest.fixture
-def results(made, tmp_path):
-    return shutil.copytree(made / "honest", tmp_path / "results")
+def results(submitted, tmp_path):
+    return shutil.copytree(submitted / "honest", tmp_path / "results")
 
 
 @pytest.fixture
-def own(made, tmp_path):
-    return shutil.copytree(made / "own", tmp_path / "own")
+def own(submitted, tmp_path):
+    return shutil.copytree(submitted / "own", tmp_path / "own")
 
 
 @pytest.fixture(autouse=True)
@@ -214,7 +204,7 @@ def test_a_plugin_that_is_handed_in_is_not_run(own, tmp_path, capsys):
     packed = bundle(own, tmp_path / "x.zip", "--plugin", own / "first_layers.py")
     status, said = submit("check", packed, capsys=capsys)
     assert status == 0, said
-    assert "to be looked at by a reviewer: plugins/first_layers.py: line 17: calls open" in said
+    assert "to be looked at by a reviewer: plugins/first_layers.py: line 16: calls open" in said
     assert not trace.exists()
     assert "first_layers" not in {plugin.name for plugin in REGISTRY.all(Kind.DEFENSE)}
 
