@@ -20,6 +20,7 @@ from suite import (
     rescoring_commands,
     sealing_commands,
     site_commands,
+    submit_commands,
     transfer,
 )
 from suite.errors import EXPECTED
@@ -74,6 +75,7 @@ def parser() -> argparse.ArgumentParser:
     board_commands.add_parser(subs)
     sealing_commands.add_seal(subs)
     sealing_commands.add_unseal(subs)
+    submit_commands.add_submit(subs, DEFAULT_RESULTS)
     return top
 
 

@@ -146,6 +146,21 @@ def _code_hash(modules: tuple[str, ...], roots: tuple[str, ...], files: tuple[Pa
     return hash_json(digests)
 
 
+def plugin_hash(module: str, file: str, *besides: str) -> str:
+    """SHA-256, hex, of a plugin's own source, so that a reader of its records can tell whether he has that source.
+
+    Of a plugin of one file that of the file, as ``sha256sum`` prints it, wherever it lies. Of one of the tree that
+    reaches more in its own folder (and of ``besides``, further modules there), over all of it.
+    """
+    top, own = module.partition(".")[0], _digest_of(Path(file))
+    if top not in ROOTS:
+        return own
+    package = _file_of(top)
+    alone = {module: own} if package is None else {top: _digest_of(package), module: own}
+    reached = code_hash(module, *besides, roots=(top,))
+    return own if reached == hash_json(alone) else reached
+
+
 @functools.cache
 def versions() -> Mapping[str, str]:
     """Versions of what a number can depend on."""

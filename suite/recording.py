@@ -32,8 +32,12 @@ from suite.record import (
     UtilityInfo,
     VictimInfo,
 )
+from suite.registry import Kind, Plugin
 from suite.retrying import Attempt
 from suite.store import Store
+
+TRAINING_CODE = ("victims.training", "victims.inference")
+"""What a trained victim depends on besides its architecture; counted with the victim's own source."""
 
 
 def compose(
@@ -120,7 +124,7 @@ def compose(
         scores=None,
         provenance=ProvenanceInfo(
             leakboard=provenance.suite_version(),
-            code=dict(code),
+            code={**code, **plugin_code(cell)},
             keys=dict(keys),
             python=versions["python"],
             torch=versions["torch"],
@@ -133,6 +137,18 @@ def compose(
             incidents=attempt.incidents,
         ),
     )
+
+
+def plugin_code(cell: Cell) -> dict[str, str]:
+    """The hash of the source of each plugin that a cell uses, by kind."""
+    specs = (spec for spec in (cell.victim, cell.defense, cell.attack) if spec is not None)
+    return {str(spec.kind): plugin_code_of(spec.plugin) for spec in specs}
+
+
+def plugin_code_of(plugin: Plugin) -> str:
+    """The hash of a plugin's own source (``suite.provenance.plugin_hash``), and of a victim's training."""
+    besides = TRAINING_CODE if plugin.kind is Kind.VICTIM else ()
+    return provenance.plugin_hash(plugin.cls.__module__, plugin.file, *besides)
 
 
 def _learning(cell: Cell, store: Store, job: TrainJob) -> LearningInfo | None:

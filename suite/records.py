@@ -56,12 +56,12 @@ __all__ = [
     "AttackInfo", "AttackScores", "CellInfo", "CostInfo", "EnergyInfo", "Estimate", "ExposedLayer",
     "ExposureInfo", "ExposureSamples", "ExtractionInfo", "ExtractionPoint", "LatencyInfo", "LatencySamples",
     "LearningInfo", "METRICS", "MachineInfo", "MedianInfo", "MetricsInfo", "ParityInfo", "ProvenanceInfo",
-    "Record", "RecordError", "SCHEMA", "Scores", "ScoresFile", "StolenAnswers", "TaskInfo", "ThreatInfo",
+    "Record", "RecordError", "SCHEMA", "SCORES", "Scores", "ScoresFile", "StolenAnswers", "TaskInfo", "ThreatInfo",
     "UtilityInfo", "VictimInfo", "from_json", "read_record", "read_records", "read_scores", "record_path",
     "to_json", "write_atomic", "write_record",
 ]  # fmt: skip
 
-_SCORES: Mapping[str, type[Scores]] = {
+SCORES: Mapping[str, type[Scores]] = {
     "latency": LatencySamples, "attack": AttackScores, "extraction": StolenAnswers, "exposure": ExposureSamples
 }  # fmt: skip
 _hints = functools.cache(typing.get_type_hints)  # of few classes, and asked for with every object of every record
@@ -187,7 +187,7 @@ def read_scores(results: Path, record: Record) -> Scores:
         raise RecordError(f"{path}: cannot be read: {error.strerror}{way_out}") from error
     if hashlib.sha256(data).hexdigest() != record.scores.sha256:
         raise RecordError(f"{path}: not the scores that the record was made of (SHA-256 differs){way_out}")
-    kind: type[Scores] = _SCORES[record.outcome]
+    kind: type[Scores] = SCORES[record.outcome]
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             return kind(**{name: arrays[name] for name in arrays.files})

@@ -18,8 +18,18 @@ from numpy.typing import NDArray
 from suite.estimate import Estimate
 from suite.exposure import layer_exposure
 from suite.exposure_cells import losses_of, summary
+from suite.extraction_metrics import extraction_points
 from suite.metrics import MetricError, latency_metrics, membership_metrics, roc, tpr_at_fpr
-from suite.record import AttackScores, ExposureInfo, ExposureSamples, LatencySamples, Record, RecordError, Scores
+from suite.record import (
+    AttackScores,
+    ExposureInfo,
+    ExposureSamples,
+    LatencySamples,
+    Record,
+    RecordError,
+    Scores,
+    StolenAnswers,
+)
 from suite.registry import PluginError, did_you_mean
 
 Metric = Callable[[NDArray[np.float64], NDArray[np.bool_]], Estimate | None]
@@ -43,7 +53,7 @@ class Difference:
 
 
 def recompute(record: Record, scores: Scores) -> Any:
-    """What came out of a cell, from its raw scores: ``MetricsInfo``, ``LatencyInfo`` or ``ExposureInfo``.
+    """What came out of a cell, from its raw scores: ``MetricsInfo``, or what the record holds under its outcome.
 
     Raises:
         MetricError, ValueError: the scores are none that metrics are defined for.
@@ -56,6 +66,10 @@ def recompute(record: Record, scores: Scores) -> Any:
         return latency_metrics(scores, record.cost.switches_per_query, seed=seed)
     if isinstance(scores, ExposureSamples) and record.exposure is not None:
         return _exposure(record.exposure, scores, seed)
+    if isinstance(scores, StolenAnswers) and record.extraction is not None:
+        return dataclasses.replace(
+            record.extraction, points=extraction_points(scores), n_transferred=len(scores.changed)
+        )
     raise RecordError(f"{record.cell.id}: {type(scores).__name__} are not the raw scores of its {record.outcome}")
 
 
@@ -83,7 +97,9 @@ def differences(record: Record, scores: Scores) -> list[Difference]:
 
     Raises: as ``recompute``.
     """
-    stored = record.latency or record.exposure or (record.attack.metrics if record.attack else None)
+    stored = (
+        record.latency or record.exposure or record.extraction or (record.attack.metrics if record.attack else None)
+    )
     ours, theirs = dict(_leaves(record.outcome, stored)), dict(_leaves(record.outcome, recompute(record, scores)))
     return [
         Difference(record.cell.id, field, ours.get(field), theirs.get(field))

@@ -14,6 +14,7 @@ from suite.profiles import Profile
 from suite.registry import REGISTRY, Kind, discover
 from suite.store import Store
 from tests.qemu_board import qemu_machine, qemu_machine_of_the_run  # noqa: F401  (fixtures)
+from tests.submission_samples import submitted, submitted_store  # noqa: F401  (fixtures)
 from victims.data.splits import SplitSizes
 
 TINY = Profile("tiny", ("digits",), SplitSizes(members=200, auxiliary=600, test=300), 20, 2, 4)
