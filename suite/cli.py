@@ -14,6 +14,7 @@ from suite import (
     comparing_commands,
     exposure_commands,
     finetune_commands,
+    new_commands,
     predict_commands,
     rescoring_commands,
     sealing_commands,
@@ -56,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
     exposure_commands.add_exposure(add)
     rescoring_commands.add_rescore(add, DEFAULT_RESULTS)
     comparing_commands.add_compare(add, DEFAULT_RESULTS)
+    new_commands.add_new(add)
     check = add("check", commands.check, "run the conformance kit over plugins")
     check.add_argument("names", nargs="*", help="plugins by name (default: all, or those of --plugin)")
     for sub in (listing, plan, check):
