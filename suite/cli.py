@@ -18,6 +18,7 @@ from suite import (
     predict_commands,
     rescoring_commands,
     sealing_commands,
+    secure_commands,
     transfer,
 )
 from suite.errors import EXPECTED
@@ -68,6 +69,8 @@ def parser() -> argparse.ArgumentParser:
     store = add("store", commands.store, "look after the store of trained models and measurements")
     store.add_argument("action", choices=("path", "check", "repair"), help="repair removes damaged entries")
     board_commands.add_parser(subs)
+    secure_commands.add_secure(add)
+    secure_commands.add_run(add)
     sealing_commands.add_seal(subs)
     sealing_commands.add_unseal(subs)
     return top

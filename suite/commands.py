@@ -96,11 +96,11 @@ def task_of(options: Namespace) -> tuple[tuple[int, int, int], int]:
         ValueError, DataError: no such shape, no such data set.
     """
     load_plugins(options.plugin)
-    shape = INPUT_SHAPES[entry(options.dataset).name] if options.input is None else _input_shape(options.input)
+    shape = INPUT_SHAPES[entry(options.dataset).name] if options.input is None else input_shape(options.input)
     return shape, entry(options.dataset).n_classes if options.classes is None else options.classes
 
 
-def _input_shape(text: str) -> tuple[int, int, int]:
+def input_shape(text: str) -> tuple[int, int, int]:
     """``3x224x224``: channels, height, width.
 
     Raises:

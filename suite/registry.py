@@ -344,4 +344,6 @@ def load_file(path: Path) -> None:
         raise
     if before == [REGISTRY.all(kind) for kind in Kind]:
         del sys.modules[name]
-        raise PluginError(f"--plugin {path}: registers nothing; decorate a class with @defense, @attack, @victim or @board")
+        raise PluginError(
+            f"--plugin {path}: registers nothing; decorate a class with @defense, @attack, @victim or @board"
+        )

@@ -16,7 +16,7 @@ MAX_NAME = 40
 _FIELDS_OF_RUN = {
     Kind.DEFENSE: 'pytest suite -k "vgg7 and {name}" --profile smoke',
     Kind.ATTACK: 'pytest suite -k "vgg7 and {name}" --profile smoke',
-    Kind.VICTIM: 'pytest suite --victims {name} --defenses vanilla,full_tee --attacks loss_threshold --profile smoke',
+    Kind.VICTIM: "pytest suite --victims {name} --defenses vanilla,full_tee --attacks loss_threshold --profile smoke",
     Kind.BOARD: 'pytest suite -k "vgg7 and darknetz and loss_threshold" --profile smoke --board {name}',
 }
 

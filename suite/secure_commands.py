@@ -1,0 +1,278 @@
+"""``leakboard secure`` and ``leakboard run``: each takes the parsed options, returns the exit status."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import shlex
+from argparse import Namespace
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tabulate import tabulate
+
+from device.board import Board, BoardError, SealedRefused
+from device.remote import PI_TEE_LIMIT_BYTES
+from device.sealing import key_from_pem
+from suite import published_pi, sealed_deployment, securing
+from suite.boards import BOARDS, SSH_FORM, make_board
+from suite.commands import input_shape, load_plugins
+from suite.files import read_file, write_file
+from suite.outside_models import load_model
+from suite.predict_commands import figures_on
+from suite.predicting import PredictionError
+from suite.registry import Kind, PluginError
+from suite.securing import Secured
+from suite.spec import PluginSpec, parse
+
+Add = Callable[[str, Callable[[Namespace], int], str], argparse.ArgumentParser]
+_BOARD = f"{', '.join(BOARDS)}, {SSH_FORM} or a plugin's"
+_TRUST = (
+    "MODEL is trusted: its function is called, and reading a .pt2 file unpickles it, which runs whatever code its"
+    " maker put in. Give only files that you would run."
+)
+_SHOWN = 10
+
+
+def add_secure(add: Add) -> None:
+    """Add ``secure`` to the command line."""
+    sub = add("secure", secure, "seal a PyTorch model, laid out by a defense, to one device")
+    sub.epilog = _TRUST
+    sub.add_argument(
+        "model", metavar="MODEL", help="FILE.pt2 of torch.export.save, or module:function; is run: see below"
+    )
+    sub.add_argument("--defense", required=True, help='for example "darknetz[k=3]"')
+    sub.add_argument("--k", type=int, metavar="N", help="--defense darknetz --k 3 is darknetz[k=3]")
+    sub.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="a folder that does not exist")
+    sub.add_argument("--input", metavar="CxHxW", help="what the model takes; a .pt2 file of one size says so itself")
+    sub.add_argument("--board", help=f"whose device to seal to, and to try it on: {_BOARD} (default: emulated)")
+    sub.add_argument("--device-key", type=Path, metavar="KEYFILE", help="seal to this device, without reaching a board")
+    sub.add_argument(
+        "--tee-mib", type=float, metavar="MIB", help="the TEE's memory limit (default: the board's, or 16)"
+    )
+    sub.add_argument("--policy", help="what answers show: probs, top1, rounded<d>, topk<k> (default: the defense's)")
+    sub.add_argument("--data", type=Path, metavar="FILE.npy", help="float32 [N,C,H,W], for a defense that calibrates")
+    sub.add_argument("--version", type=int, default=0, metavar="N", help="a device refuses lower ones later")
+    sub.add_argument("--plugin", action="append", default=[], metavar="FILE", type=Path, help="load a loose file")
+
+
+def add_run(add: Add) -> None:
+    """Add ``run`` to the command line."""
+    sub = add("run", run, "answer images by a deployment that leakboard secure wrote, on a board")
+    sub.add_argument("folder", type=Path, metavar="DIR")
+    sub.add_argument("--board", default="emulated", help=f"{_BOARD} (default: %(default)s)")
+    sub.add_argument(
+        "--images", type=Path, required=True, metavar="FILE.npy", help="float32 [N,C,H,W], as the model takes them"
+    )
+    sub.add_argument(
+        "-o", "--output", type=Path, metavar="FILE.npy", help="write the answers: [N,classes], or labels [N]"
+    )
+    sub.add_argument(
+        "--rounds", type=int, default=20, metavar="N", help="times one image is timed (default: %(default)s)"
+    )
+    sub.add_argument("--tee-mib", type=float, metavar="MIB", help="the TEE's memory limit (default: the board's)")
+    sub.add_argument("--plugin", action="append", default=[], metavar="FILE", type=Path, help="load a loose file")
+
+
+def secure(options: Namespace) -> int:
+    """Write the deployment and say how to run it."""
+    load_plugins(options.plugin)
+    sealed_deployment.refuse_taken(options.output)
+    spec = _spec(options.defense, options.k)
+    board = _board(options)
+    try:
+        limit = PI_TEE_LIMIT_BYTES if board is None else board.tee_limit_bytes()
+        if board is None and options.tee_mib is not None:
+            limit = int(options.tee_mib * 2**20)
+        model = load_model(options.model, None if options.input is None else input_shape(options.input))
+        images = None if options.data is None else _images(options.data, model.input_shape)
+        secured = securing.lay_out(model, spec, options.policy, images, limit)
+        predicted = _predicted(secured, options.board or ("" if options.device_key else "emulated"))
+        to_board = board is not None and options.device_key is None
+        hides = bool(secured.deployment.hidden)
+        key = b""
+        if hides:
+            key = board.device_key() if board is not None and to_board else _device_key(options.device_key)
+        files = securing.seal_to(secured, key, options.version)
+        about = securing.description(secured, files, key, limit, predicted)
+        with sealed_deployment.new_folder(options.output) as folder:
+            written = sealed_deployment.write_into(folder, files, key or None)
+            if board is not None and to_board:
+                about["tried"] = securing.try_on(board, secured, written)
+            sealed_deployment.write_about(folder, about, _plan(secured, about))
+    finally:
+        if board is not None:
+            board.close()
+    _tell(options, secured, about)
+    return 0
+
+
+def run(options: Namespace) -> int:
+    """Answer, and tell what it took."""
+    load_plugins(options.plugin)
+    deployment = sealed_deployment.read_deployment(options.folder)
+    images = _images(options.images, deployment.input_shape)
+    if options.rounds < 0:
+        raise ValueError(f"--rounds {options.rounds}: 0 or more")
+    board = make_board(options.board, options.tee_mib, kept=True)
+    try:
+        with board.open(deployment.files) as session:
+            outputs = session.infer(images).outputs
+            times = session.time(images[0], options.rounds) if options.rounds else None
+            stats = session.stats()
+    except SealedRefused as error:
+        if error.reason != "WRONG_DEVICE":
+            raise
+        where = options.folder / sealed_deployment.KEY
+        raise BoardError(
+            f"{error}; it was sealed to the device of {where}, and this board is another: run leakboard secure again"
+            f" with --board {options.board}"
+        ) from error
+    finally:
+        board.close()
+    if options.output is not None:
+        buffer = io.BytesIO()
+        np.save(buffer, outputs)
+        write_file(options.output, buffer.getvalue())
+    rows = [("answers", f"{len(images)}, policy {deployment.about['policy']}" + _written(options.output))]
+    if times is not None:
+        total, inside = times.total_ns / 1e6, times.invoke_ns / 1e6
+        low, high = np.percentile(total, (25, 75))
+        rows.append(
+            ("latency", f"median {np.median(total):.3f} ms, quartiles {low:.3f} to {high:.3f}, {len(total)} rounds")
+        )
+        rows.append(("- in TEE calls", f"median {np.median(inside):.3f} ms"))
+        rows.append(("clock", str(board.describe().get("clock", "the board's"))))
+    rows += [
+        ("switches a query", str(stats.switches_per_query)),
+        ("bytes to and from the TEE", f"{stats.bytes_to_tee:,}, {stats.bytes_from_tee:,} a query"),
+        ("memory", f"TEE {stats.tee_peak_bytes:,} of {stats.tee_limit_bytes:,} bytes, REE {stats.ree_bytes:,} bytes"),
+    ]
+    print(f"{deployment.name} on {options.board}\n\n{tabulate(rows, tablefmt='plain', disable_numparse=True)}")
+    if options.output is None:
+        print("\n" + "\n".join(_answer(index, row) for index, row in enumerate(outputs[:_SHOWN])))
+        if len(outputs) > _SHOWN:
+            print(f"... and {len(outputs) - _SHOWN} more: -o FILE.npy keeps them all")
+    return 0
+
+
+def _written(output: Path | None) -> str:
+    return "" if output is None else f", written to {output}"
+
+
+def _answer(index: int, row: Any) -> str:
+    if np.ndim(row) == 0:
+        return f"image {index}: class {int(row)}"
+    best = int(np.argmax(row))
+    return f"image {index}: class {best} ({float(row[best]):.4f})"
+
+
+def _spec(text: str, k: int | None) -> PluginSpec:
+    if k is not None:
+        if "[" in text:
+            raise PluginError(f"--k {k}: write it into the brackets of {text!r}")
+        text = f"{text}[k={k}]"
+    specs = parse(Kind.DEFENSE, text)
+    if len(specs) != 1:
+        raise PluginError(f"{text!r} stands for {len(specs)} variants: name one, such as {specs[0].text!r}")
+    return specs[0]
+
+
+def _board(options: Namespace) -> Board | None:
+    if options.tee_mib is not None and not 0 < options.tee_mib < 4096:
+        raise PluginError(f"--tee-mib {options.tee_mib:g}: the TEE's memory limit is a number of MiB above 0")
+    if options.board is None and options.device_key is not None:
+        return None
+    return make_board(options.board or "emulated", options.tee_mib, kept=True)
+
+
+def _device_key(path: Path) -> bytes:
+    try:
+        return key_from_pem(read_file(path))
+    except BoardError as error:
+        raise BoardError(f"{path}: {error}; leakboard board key writes one") from error
+
+
+def _images(path: Path, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Images [N, *shape]; one by itself counts as a batch of one.
+
+    Raises:
+        ValueError: the file holds something else; says what it should.
+    """
+    wanted = f"float32 [N, {', '.join(map(str, shape))}], the model's own input, already normalised (numpy.save)"
+    try:
+        images = np.load(io.BytesIO(read_file(path)), allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise ValueError(f"{path} is no .npy file that can be read ({error}): it should hold {wanted}") from error
+    if not isinstance(images, np.ndarray) or images.dtype.kind != "f":
+        kind = images.dtype if isinstance(images, np.ndarray) else "several arrays"
+        raise ValueError(f"{path} holds {kind}: it should hold {wanted}")
+    images = images[None] if images.shape == shape else images
+    if images.shape[1:] != shape or not len(images):
+        raise ValueError(f"{path} holds {images.shape}: it should hold {wanted}")
+    with np.errstate(over="ignore"):
+        images = np.ascontiguousarray(images, np.float32)
+    if not np.isfinite(images).all():
+        raise ValueError(f"{path} holds values that are not finite")
+    return images
+
+
+def _predicted(secured: Secured, board: str) -> dict[str, Any]:
+    """What a query is foretold to take: on the board if it is calibrated, on qemu, and by figures published of a Pi."""
+    found: dict[str, Any] = {}
+    for name in dict.fromkeys(filter(None, (board, "qemu", published_pi.NAME))):
+        with contextlib.suppress(PredictionError):  # not calibrated
+            figures, notes = figures_on(name, None)(secured.deployment.segments)
+            rows = [{"figure": figure, "value": value, "how": how} for figure, value, how in figures]
+            found[name] = {"figures": rows, "notes": notes}
+    return found
+
+
+def _plan(secured: Secured, about: Mapping[str, Any]) -> str:
+    lines = [_title(secured, about), "", "Memory of the TEE, layer by layer", "", secured.plan.table()]
+    if not secured.deployment.hidden:
+        lines = [_title(secured, about), "", "Nothing is hidden: no TEE is needed, and nothing is protected."]
+    for board, one in about["predicted"].items():
+        rows = [(row["figure"], row["value"], row["how"]) for row in one["figures"]]
+        lines += ["", f"A query on {board}, predicted", "", tabulate(rows, disable_numparse=True), "", *one["notes"]]
+    return "\n".join(lines) + "\n"
+
+
+def _title(secured: Secured, about: Mapping[str, Any]) -> str:
+    shape = "x".join(map(str, secured.model.input_shape))
+    return f"{secured.spec.text} on {secured.model.name} ({shape}, {secured.model.n_classes} classes)"
+
+
+def _tell(options: Namespace, secured: Secured, about: Mapping[str, Any]) -> None:
+    deployment = secured.deployment
+    target = options.board or ("BOARD" if options.device_key else "emulated")
+    tried = about.get("tried")
+    off = tried and (
+        tried["max_abs_error"] if tried["max_abs_error_of_model"] is None else tried["max_abs_error_of_model"]
+    )
+    limit = about["tee_limit_bytes"]
+    rows = [
+        ("hidden layers", ", ".join(about["hidden_layers"]) or "none: nothing is protected"),
+        ("public layers", ", ".join(about["public_layers"]) or "none"),
+        ("answers", f"policy {deployment.policy}" + (", a softmax was appended" if secured.model.appended else "")),
+        ("an attacker sees", "; ".join(about["shows"].values())),
+        ("TEE memory", f"{about['tee_planned_bytes']:,} of {limit:,} bytes (planned)"),
+        *(("latency, predicted", _latency(board, one)) for board, one in about["predicted"].items()),
+    ]
+    if tried:
+        rows.append(("tried on " + tried["board"], f"{tried['queries']} random images, at most {off:.1e} off PyTorch"))
+    print(f"{_title(secured, about)}: {options.output}\n\n{tabulate(rows, tablefmt='plain', disable_numparse=True)}\n")
+    if target == "emulated":
+        print("note: the emulated board is this user's cache folder, its device key included: it protects nothing")
+    print(
+        f"leakboard run {shlex.quote(str(options.output))} --board {shlex.quote(target)} --images FILE.npy -o answers.npy"
+    )
+
+
+def _latency(board: str, one: Mapping[str, Any]) -> str:
+    first = one["figures"][0]
+    return f"{first['value']} on {board} ({first['how']})"
