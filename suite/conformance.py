@@ -41,13 +41,12 @@ from suite.spec import PluginSpec, parse
 
 __all__ = [
     "ATTACK_CHECKS", "CHECKS", "Check", "ConformanceError", "answers_as_pytorch_does", "board_equals_pytorch",
-    "board_equals_the_module_at_every_shape", "builds_a_model_within_its_budget", "builds_for_every_shape",
-    "cases", "checks_of", "counts_what_happens", "deploys_the_same_twice", "docstring_cites_its_source", "finds_nothing_where_nothing_is",
-    "hides_what_it_hides", "infers_the_same_twice", "is_one_device", "is_surveyed_before_it_learns",
-    "learns_the_same_after_an_interruption", "leaves_its_view_alone", "leaves_the_observation_alone",
-    "leaves_the_victim_alone", "measures_the_same_twice", "names_the_memory_limit", "reports_a_lost_agent",
-    "says_what_it_is",
-    "scores_are_one_finite_number_each", "steals_the_same_twice",
+    "board_equals_the_module_at_every_shape", "builds_a_model_within_its_budget", "builds_for_every_shape", "cases",
+    "checks_of", "counts_what_happens", "deploys_the_same_twice", "docstring_cites_its_source",
+    "finds_nothing_where_nothing_is", "hides_what_it_hides", "infers_the_same_twice", "is_one_device",
+    "is_surveyed_before_it_learns", "learns_the_same_after_an_interruption", "leaves_its_view_alone",
+    "leaves_the_observation_alone", "leaves_the_victim_alone", "measures_the_same_twice", "names_the_memory_limit",
+    "reports_a_lost_agent", "says_what_it_is", "scores_are_one_finite_number_each", "steals_the_same_twice",
 ]  # fmt: skip
 
 CHECKS: dict[Kind, tuple[Check, ...]] = {

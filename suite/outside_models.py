@@ -88,9 +88,7 @@ def load_model(text: str, input_shape: Shape | None) -> OutsideModel:
     if not colon or not all(part.isidentifier() for part in (*module.split("."), function)):
         raise ModelError(f"model {text!r}: write FILE.pt2, as torch.export.save makes it, or module:function")
     if input_shape is None:
-        raise ModelError(
-            f"model {text}: add --input CxHxW, such as --input 3x32x32: a module does not say what it takes"
-        )
+        raise ModelError(f"model {text}: add --input CxHxW, such as 3x32x32: a module does not say what it takes")
     made = _called(text, module, function)
     graph, appended = _probabilities(lambda softmax: export_graph(made, input_shape, softmax=softmax), text)
     return _model(function, made, graph, input_shape, appended)

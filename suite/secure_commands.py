@@ -42,18 +42,14 @@ def add_secure(add: Add) -> None:
     """Add ``secure`` to the command line."""
     sub = add("secure", secure, "seal a PyTorch model, laid out by a defense, to one device")
     sub.epilog = _TRUST
-    sub.add_argument(
-        "model", metavar="MODEL", help="FILE.pt2 of torch.export.save, or module:function; is run: see below"
-    )
+    sub.add_argument("model", metavar="MODEL", help="FILE.pt2 or module:function; it is run, see below")
     sub.add_argument("--defense", required=True, help='for example "darknetz[k=3]"')
     sub.add_argument("--k", type=int, metavar="N", help="--defense darknetz --k 3 is darknetz[k=3]")
     sub.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="a folder that does not exist")
     sub.add_argument("--input", metavar="CxHxW", help="what the model takes; a .pt2 file of one size says so itself")
     sub.add_argument("--board", help=f"whose device to seal to, and to try it on: {_BOARD} (default: emulated)")
     sub.add_argument("--device-key", type=Path, metavar="KEYFILE", help="seal to this device, without reaching a board")
-    sub.add_argument(
-        "--tee-mib", type=float, metavar="MIB", help="the TEE's memory limit (default: the board's, or 16)"
-    )
+    sub.add_argument("--tee-mib", type=float, metavar="MIB", help="the TEE's limit (default: the board's, or 16)")
     sub.add_argument("--policy", help="what answers show: probs, top1, rounded<d>, topk<k> (default: the defense's)")
     sub.add_argument("--data", type=Path, metavar="FILE.npy", help="float32 [N,C,H,W], for a defense that calibrates")
     sub.add_argument("--version", type=int, default=0, metavar="N", help="a device refuses lower ones later")
@@ -123,7 +119,7 @@ def run(options: Namespace) -> int:
         with board.open(deployment.files) as session:
             outputs = session.infer(images).outputs
             times = session.time(images[0], options.rounds) if options.rounds else None
-            stats = session.stats()
+            stats, clock = session.stats(), str(board.describe().get("clock", "the board's"))
     except SealedRefused as error:
         if error.reason != "WRONG_DEVICE":
             raise
@@ -146,7 +142,7 @@ def run(options: Namespace) -> int:
             ("latency", f"median {np.median(total):.3f} ms, quartiles {low:.3f} to {high:.3f}, {len(total)} rounds")
         )
         rows.append(("- in TEE calls", f"median {np.median(inside):.3f} ms"))
-        rows.append(("clock", str(board.describe().get("clock", "the board's"))))
+        rows.append(("clock", clock))
     rows += [
         ("switches a query", str(stats.switches_per_query)),
         ("bytes to and from the TEE", f"{stats.bytes_to_tee:,}, {stats.bytes_from_tee:,} a query"),
@@ -233,16 +229,16 @@ def _predicted(secured: Secured, board: str) -> dict[str, Any]:
 
 
 def _plan(secured: Secured, about: Mapping[str, Any]) -> str:
-    lines = [_title(secured, about), "", "Memory of the TEE, layer by layer", "", secured.plan.table()]
+    lines = [_title(secured), "", "Memory of the TEE, layer by layer", "", secured.plan.table()]
     if not secured.deployment.hidden:
-        lines = [_title(secured, about), "", "Nothing is hidden: no TEE is needed, and nothing is protected."]
+        lines = [_title(secured), "", "Nothing is hidden: no TEE is needed, and nothing is protected."]
     for board, one in about["predicted"].items():
         rows = [(row["figure"], row["value"], row["how"]) for row in one["figures"]]
         lines += ["", f"A query on {board}, predicted", "", tabulate(rows, disable_numparse=True), "", *one["notes"]]
     return "\n".join(lines) + "\n"
 
 
-def _title(secured: Secured, about: Mapping[str, Any]) -> str:
+def _title(secured: Secured) -> str:
     shape = "x".join(map(str, secured.model.input_shape))
     return f"{secured.spec.text} on {secured.model.name} ({shape}, {secured.model.n_classes} classes)"
 
@@ -250,27 +246,26 @@ def _title(secured: Secured, about: Mapping[str, Any]) -> str:
 def _tell(options: Namespace, secured: Secured, about: Mapping[str, Any]) -> None:
     deployment = secured.deployment
     target = options.board or ("BOARD" if options.device_key else "emulated")
-    tried = about.get("tried")
-    off = tried and (
-        tried["max_abs_error"] if tried["max_abs_error_of_model"] is None else tried["max_abs_error_of_model"]
-    )
-    limit = about["tee_limit_bytes"]
     rows = [
         ("hidden layers", ", ".join(about["hidden_layers"]) or "none: nothing is protected"),
         ("public layers", ", ".join(about["public_layers"]) or "none"),
         ("answers", f"policy {deployment.policy}" + (", a softmax was appended" if secured.model.appended else "")),
-        ("an attacker sees", "; ".join(about["shows"].values())),
-        ("TEE memory", f"{about['tee_planned_bytes']:,} of {limit:,} bytes (planned)"),
+        ("an attacker sees", ";\n".join(about["shows"].values())),
+        ("TEE memory", f"{about['tee_planned_bytes']:,} of {about['tee_limit_bytes']:,} bytes (planned)"),
         *(("latency, predicted", _latency(board, one)) for board, one in about["predicted"].items()),
+        *(("tried", _tried(one)) for one in filter(None, [about.get("tried")])),
     ]
-    if tried:
-        rows.append(("tried on " + tried["board"], f"{tried['queries']} random images, at most {off:.1e} off PyTorch"))
-    print(f"{_title(secured, about)}: {options.output}\n\n{tabulate(rows, tablefmt='plain', disable_numparse=True)}\n")
+    print(f"{_title(secured)}: {options.output}\n\n{tabulate(rows, tablefmt='plain', disable_numparse=True)}\n")
     if target == "emulated":
         print("note: the emulated board is this user's cache folder, its device key included: it protects nothing")
-    print(
-        f"leakboard run {shlex.quote(str(options.output))} --board {shlex.quote(target)} --images FILE.npy -o answers.npy"
-    )
+    where, board = shlex.quote(str(options.output)), shlex.quote(target)
+    print(f"leakboard run {where} --board {board} --images FILE.npy -o answers.npy")
+
+
+def _tried(one: Mapping[str, Any]) -> str:
+    off, agree = one["model_max_abs_error"], f"{100 * one['labels_agree_frac']:g} % of labels are PyTorch's"
+    beside = agree if off is None else f"{agree}, probabilities at most {off:.1e} off"
+    return f"on {one['board']}, {one['queries']} random images: {beside}"
 
 
 def _latency(board: str, one: Mapping[str, Any]) -> str:

@@ -26,7 +26,7 @@ from suite.graph.reference import run_segments
 from suite.leakcheck import Needles, numbers_in
 from suite.model import Defense, Deployment, LabelledImages, LearnedDefense, Victim, View
 from suite.outside_models import OutsideModel
-from suite.policy import OutputPolicy
+from suite.policy import OutputPolicy, PolicyKind
 from suite.provenance import suite_version, versions
 from suite.registry import PluginError
 from suite.spec import PluginSpec
@@ -47,11 +47,19 @@ _SEEN = {
 class _Withheld(LabelledImages):
     """Images that nobody gave: a defense that asks for them is told so."""
 
+    @classmethod
+    def by(cls, spec: PluginSpec) -> _Withheld:
+        """From the defense ``spec``."""
+        made = cls.__new__(cls)
+        object.__setattr__(made, "_asked_by", f"defense {spec.text} ({spec.plugin.where})")
+        return made
+
     @property
     def images(self) -> NDArray[np.float32]:  # type: ignore[override]
-        raise ValueError("it looks at images of the model's training, and there are none here: name some with --data")
+        asked_by: str = self.__dict__["_asked_by"]
+        raise ValueError(f"{asked_by} looks at images that the model was trained on: name some with --data FILE.npy")
 
-    labels = images  # type: ignore[assignment]
+    labels = images
 
     def __len__(self) -> int:
         return len(self.images)
@@ -90,13 +98,11 @@ def lay_out(
             f"defense {spec.text} ({spec.plugin.where}) trains layers of its own on the images that the model was"
             " trained on, with the suite's training: it secures victims of the suite (pytest suite), not other models"
         )
-    held = _Withheld.__new__(_Withheld) if images is None else _labelled(model, images)
+    held = _Withheld.by(spec) if images is None else _labelled(model, images)
     victim = Victim(model.name, model.input_shape, model.n_classes, model.module, model.graph, held, held)
     deployment = deploy(spec, victim)
     if deployment.training is not None:
-        raise PluginError(
-            f"defense {spec.text}: a deployment that the device may train is leakboard finetune's to make"
-        )
+        raise PluginError(f"defense {spec.text}: the device may train it, which is leakboard finetune's to prepare")
     if policy is not None:
         deployment = dataclasses.replace(deployment, policy=OutputPolicy.parse(policy))
     return Secured(model, spec, deployment, plan_tee(deployment.segments, limit_bytes))
@@ -176,8 +182,8 @@ def description(
 def try_on(board: Board, secured: Secured, files: DeploymentFiles) -> dict[str, Any]:
     """Answer a few random images on the board and hold the answers against PyTorch's.
 
-    Returns ``queries``, ``max_abs_error`` against PyTorch running the same segments, and against the model that was
-    given (``max_abs_error_of_model``, None under a policy that lets no probabilities out).
+    Returns ``queries``; ``max_abs_error`` against PyTorch running the same segments; and what is left of the model that
+    was given: ``labels_agree_frac``, and ``model_max_abs_error``, None where the label alone comes out.
 
     Raises:
         BoardError: the board fails, cannot open what was sealed to it, or answers something else.
@@ -195,11 +201,22 @@ def try_on(board: Board, secured: Secured, files: DeploymentFiles) -> dict[str, 
         ) from error
     first, last = deployment.segments[0].graph.inputs[0], deployment.segments[-1].graph.outputs[0]
     expected = deployment.policy.apply(run_segments(deployment.segments, {first: images})[last])
-    error = float(np.abs(ours.astype(np.float64) - expected).max())
-    if ours.shape != expected.shape or not error <= TOLERANCE:
+    if ours.shape != expected.shape:
+        raise BoardError(f"board {board.name} answers {ours.shape}, expected is {expected.shape}: not written")
+    is_rounded = deployment.policy.kind is PolicyKind.ROUNDED
+    allowed = TOLERANCE + (10.0**-deployment.policy.arg if is_rounded else 0.0)
+    off = float(np.abs(ours.astype(np.float64) - expected).max())
+    if not off <= allowed:
         raise BoardError(
-            f"board {board.name} answers {error:.1e} off PyTorch's answers, allowed {TOLERANCE:g}: not written"
+            f"board {board.name} answers {off:.1e} off PyTorch's answers, allowed {allowed:g}: not written"
         )
     original = deployment.policy.apply(model.probabilities(torch.from_numpy(images)).numpy())
-    off = None if deployment.policy.label_only else float(np.abs(ours - original).max())
-    return {"board": board.name, "queries": _QUERIES, "max_abs_error": error, "max_abs_error_of_model": off}
+    label_only = deployment.policy.label_only
+    labels, theirs = (one if label_only else one.argmax(axis=1) for one in (ours, original))
+    return {
+        "board": board.name,
+        "queries": _QUERIES,
+        "max_abs_error": off,
+        "labels_agree_frac": float((labels == theirs).mean()),
+        "model_max_abs_error": None if label_only else float(np.abs(ours - original).max()),
+    }
