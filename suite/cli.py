@@ -17,6 +17,7 @@ from suite import (
     new_commands,
     predict_commands,
     rescoring_commands,
+    run_commands,
     sealing_commands,
     secure_commands,
     transfer,
@@ -70,7 +71,7 @@ def parser() -> argparse.ArgumentParser:
     store.add_argument("action", choices=("path", "check", "repair"), help="repair removes damaged entries")
     board_commands.add_parser(subs)
     secure_commands.add_secure(add)
-    secure_commands.add_run(add)
+    run_commands.add_run(add)
     sealing_commands.add_seal(subs)
     sealing_commands.add_unseal(subs)
     return top

@@ -1,27 +1,24 @@
-"""``leakboard secure`` and ``leakboard run``: each takes the parsed options, returns the exit status."""
+"""``leakboard secure``: takes the parsed options, returns the exit status."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import io
 import shlex
 from argparse import Namespace
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from tabulate import tabulate
 
-from device.board import Board, BoardError, SealedRefused
+from device.board import Board, BoardError
 from device.remote import PI_TEE_LIMIT_BYTES
 from device.sealing import key_from_pem
 from suite import published_pi, sealed_deployment, securing
 from suite.boards import BOARDS, SSH_FORM, make_board
 from suite.commands import input_shape, load_plugins
-from suite.files import read_file, write_file
+from suite.files import read_file, read_images
 from suite.outside_models import load_model
 from suite.predict_commands import figures_on
 from suite.predicting import PredictionError
@@ -30,12 +27,11 @@ from suite.securing import Secured
 from suite.spec import PluginSpec, parse
 
 Add = Callable[[str, Callable[[Namespace], int], str], argparse.ArgumentParser]
-_BOARD = f"{', '.join(BOARDS)}, {SSH_FORM} or a plugin's"
+BOARD_HELP = f"{', '.join(BOARDS)}, {SSH_FORM} or a plugin's"
 _TRUST = (
     "MODEL is trusted: its function is called, and reading a .pt2 file unpickles it, which runs whatever code its"
     " maker put in. Give only files that you would run."
 )
-_SHOWN = 10
 
 
 def add_secure(add: Add) -> None:
@@ -47,30 +43,12 @@ def add_secure(add: Add) -> None:
     sub.add_argument("--k", type=int, metavar="N", help="--defense darknetz --k 3 is darknetz[k=3]")
     sub.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="a folder that does not exist")
     sub.add_argument("--input", metavar="CxHxW", help="what the model takes; a .pt2 file of one size says so itself")
-    sub.add_argument("--board", help=f"whose device to seal to, and to try it on: {_BOARD} (default: emulated)")
+    sub.add_argument("--board", help=f"whose device to seal to, and to try it on: {BOARD_HELP} (default: emulated)")
     sub.add_argument("--device-key", type=Path, metavar="KEYFILE", help="seal to this device, without reaching a board")
     sub.add_argument("--tee-mib", type=float, metavar="MIB", help="the TEE's limit (default: the board's, or 16)")
     sub.add_argument("--policy", help="what answers show: probs, top1, rounded<d>, topk<k> (default: the defense's)")
     sub.add_argument("--data", type=Path, metavar="FILE.npy", help="float32 [N,C,H,W], for a defense that calibrates")
     sub.add_argument("--version", type=int, default=0, metavar="N", help="a device refuses lower ones later")
-    sub.add_argument("--plugin", action="append", default=[], metavar="FILE", type=Path, help="load a loose file")
-
-
-def add_run(add: Add) -> None:
-    """Add ``run`` to the command line."""
-    sub = add("run", run, "answer images by a deployment that leakboard secure wrote, on a board")
-    sub.add_argument("folder", type=Path, metavar="DIR")
-    sub.add_argument("--board", default="emulated", help=f"{_BOARD} (default: %(default)s)")
-    sub.add_argument(
-        "--images", type=Path, required=True, metavar="FILE.npy", help="float32 [N,C,H,W], as the model takes them"
-    )
-    sub.add_argument(
-        "-o", "--output", type=Path, metavar="FILE.npy", help="write the answers: [N,classes], or labels [N]"
-    )
-    sub.add_argument(
-        "--rounds", type=int, default=20, metavar="N", help="times one image is timed (default: %(default)s)"
-    )
-    sub.add_argument("--tee-mib", type=float, metavar="MIB", help="the TEE's memory limit (default: the board's)")
     sub.add_argument("--plugin", action="append", default=[], metavar="FILE", type=Path, help="load a loose file")
 
 
@@ -85,7 +63,7 @@ def secure(options: Namespace) -> int:
         if board is None and options.tee_mib is not None:
             limit = int(options.tee_mib * 2**20)
         model = load_model(options.model, None if options.input is None else input_shape(options.input))
-        images = None if options.data is None else _images(options.data, model.input_shape)
+        images = None if options.data is None else read_images(options.data, model.input_shape)
         secured = securing.lay_out(model, spec, options.policy, images, limit)
         predicted = _predicted(secured, options.board or ("" if options.device_key else "emulated"))
         to_board = board is not None and options.device_key is None
@@ -105,66 +83,6 @@ def secure(options: Namespace) -> int:
             board.close()
     _tell(options, secured, about)
     return 0
-
-
-def run(options: Namespace) -> int:
-    """Answer, and tell what it took."""
-    load_plugins(options.plugin)
-    deployment = sealed_deployment.read_deployment(options.folder)
-    images = _images(options.images, deployment.input_shape)
-    if options.rounds < 0:
-        raise ValueError(f"--rounds {options.rounds}: 0 or more")
-    board = make_board(options.board, options.tee_mib, kept=True)
-    try:
-        with board.open(deployment.files) as session:
-            outputs = session.infer(images).outputs
-            times = session.time(images[0], options.rounds) if options.rounds else None
-            stats, clock = session.stats(), str(board.describe().get("clock", "the board's"))
-    except SealedRefused as error:
-        if error.reason != "WRONG_DEVICE":
-            raise
-        where = options.folder / sealed_deployment.KEY
-        raise BoardError(
-            f"{error}; it was sealed to the device of {where}, and this board is another: run leakboard secure again"
-            f" with --board {options.board}"
-        ) from error
-    finally:
-        board.close()
-    if options.output is not None:
-        buffer = io.BytesIO()
-        np.save(buffer, outputs)
-        write_file(options.output, buffer.getvalue())
-    rows = [("answers", f"{len(images)}, policy {deployment.about['policy']}" + _written(options.output))]
-    if times is not None:
-        total, inside = times.total_ns / 1e6, times.invoke_ns / 1e6
-        low, high = np.percentile(total, (25, 75))
-        rows.append(
-            ("latency", f"median {np.median(total):.3f} ms, quartiles {low:.3f} to {high:.3f}, {len(total)} rounds")
-        )
-        rows.append(("- in TEE calls", f"median {np.median(inside):.3f} ms"))
-        rows.append(("clock", clock))
-    rows += [
-        ("switches a query", str(stats.switches_per_query)),
-        ("bytes to and from the TEE", f"{stats.bytes_to_tee:,}, {stats.bytes_from_tee:,} a query"),
-        ("memory", f"TEE {stats.tee_peak_bytes:,} of {stats.tee_limit_bytes:,} bytes, REE {stats.ree_bytes:,} bytes"),
-    ]
-    print(f"{deployment.name} on {options.board}\n\n{tabulate(rows, tablefmt='plain', disable_numparse=True)}")
-    if options.output is None:
-        print("\n" + "\n".join(_answer(index, row) for index, row in enumerate(outputs[:_SHOWN])))
-        if len(outputs) > _SHOWN:
-            print(f"... and {len(outputs) - _SHOWN} more: -o FILE.npy keeps them all")
-    return 0
-
-
-def _written(output: Path | None) -> str:
-    return "" if output is None else f", written to {output}"
-
-
-def _answer(index: int, row: Any) -> str:
-    if np.ndim(row) == 0:
-        return f"image {index}: class {int(row)}"
-    best = int(np.argmax(row))
-    return f"image {index}: class {best} ({float(row[best]):.4f})"
 
 
 def _spec(text: str, k: int | None) -> PluginSpec:
@@ -191,30 +109,6 @@ def _device_key(path: Path) -> bytes:
         return key_from_pem(read_file(path))
     except BoardError as error:
         raise BoardError(f"{path}: {error}; leakboard board key writes one") from error
-
-
-def _images(path: Path, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Images [N, *shape]; one by itself counts as a batch of one.
-
-    Raises:
-        ValueError: the file holds something else; says what it should.
-    """
-    wanted = f"float32 [N, {', '.join(map(str, shape))}], the model's own input, already normalised (numpy.save)"
-    try:
-        images = np.load(io.BytesIO(read_file(path)), allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise ValueError(f"{path} is no .npy file that can be read ({error}): it should hold {wanted}") from error
-    if not isinstance(images, np.ndarray) or images.dtype.kind != "f":
-        kind = images.dtype if isinstance(images, np.ndarray) else "several arrays"
-        raise ValueError(f"{path} holds {kind}: it should hold {wanted}")
-    images = images[None] if images.shape == shape else images
-    if images.shape[1:] != shape or not len(images):
-        raise ValueError(f"{path} holds {images.shape}: it should hold {wanted}")
-    with np.errstate(over="ignore"):
-        images = np.ascontiguousarray(images, np.float32)
-    if not np.isfinite(images).all():
-        raise ValueError(f"{path} holds values that are not finite")
-    return images
 
 
 def _predicted(secured: Secured, board: str) -> dict[str, Any]:

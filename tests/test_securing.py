@@ -1,4 +1,4 @@
-"""``leakboard secure`` and ``leakboard run``: anybody's model, sealed to a device, answers there as it does in PyTorch."""
+"""``leakboard secure`` and ``leakboard run``: anybody's model, sealed to a device, answers as it does in PyTorch."""
 
 import json
 import re
@@ -96,7 +96,11 @@ def hidden_rows(folder, layers):
     [
         ("net.pt2", ("--defense", "darknetz[k=2,output=probs]"), ("head.0", "head.2")),
         ("batches.pt2", ("--defense", "darknetz", "--k", "3", "--policy", "probs"), ("body", "head.0", "head.2")),
-        ("outside_net:make", ("--input", "2x12x12", "--defense", "full_tee", "--policy", "top1"), ("body", "head.2")),
+        (
+            "outside_net:make",
+            ("--input", "2x12x12", "--defense", "full_tee[output=probs]", "--policy", "top1"),
+            ("body", "head.2"),
+        ),
     ],
 )
 def test_it_answers_as_pytorch_does_and_keeps_its_layers(tmp_path, capsys, model, options, hidden):
@@ -162,19 +166,34 @@ def test_a_deployment_is_for_its_device_whole_and_never_overwritten(tmp_path, ca
         (("net.pt2", "--defense", "depthwise_quant[layers=all]"), "name some with --data FILE.npy"),
         (("net.pt2", "--defense", "darknetz[k=1,finetune=true]"), "leakboard finetune"),
         (("net.pt2", "--defense", "vanilla", "--policy", "top1"), "would be enforced by the normal world"),
-        (("net.pt2", "--defense", "full_tee", "--tee-mib", "0.08"), "the limit is 0.08 MiB"),
-        (("net.pt2", "--defense", "full_tee", "--tee-mib", "-1"), "--tee-mib -1"),
-        (("net.pt2", "--defense", "full_tee", "--input", "3x12x12"), "--input 3x12x12: net.pt2 takes 2x12x12"),
-        (("net.pt2", "--defense", "full_tee", "--board", "qemo"), "unknown board 'qemo'; did you mean qemu?"),
-        (("net.pt2", "--defense", "full_tee", "--device-key", "images.npy"), "leakboard board key writes one"),
-        (("pairs.pt2", "--defense", "full_tee"), "was exported for batches of 2: export it for one image"),
-        (("images.npy", "--defense", "full_tee"), "images.npy is no .pt2 file, or is damaged"),
-        (("absent.pt2", "--defense", "full_tee"), "cannot read the model absent.pt2: No such file"),
-        (("outside_net:make", "--defense", "full_tee"), "add --input CxHxW"),
-        (("outside_net:odd", "--defense", "full_tee", "--input", "2x12x12"), "GELU"),
-        (("outside_net:grumpy", "--defense", "full_tee", "--input", "2x12x12"), "RuntimeError: no such checkpoint"),
-        (("outside_net:nothing", "--defense", "full_tee", "--input", "2x12x12"), "returned int, not a torch.nn.Module"),
-        (("nowhere:make", "--defense", "full_tee", "--input", "2x12x12"), "No module named 'nowhere'"),
+        (("net.pt2", "--defense", "full_tee[output=top1]", "--tee-mib", "0.08"), "the limit is 0.08 MiB"),
+        (("net.pt2", "--defense", "full_tee[output=top1]", "--tee-mib", "-1"), "--tee-mib -1"),
+        (
+            ("net.pt2", "--defense", "full_tee[output=top1]", "--input", "3x12x12"),
+            "--input 3x12x12: net.pt2 takes 2x12x12",
+        ),
+        (
+            ("net.pt2", "--defense", "full_tee[output=top1]", "--board", "qemo"),
+            "unknown board 'qemo'; did you mean qemu?",
+        ),
+        (
+            ("net.pt2", "--defense", "full_tee[output=top1]", "--device-key", "images.npy"),
+            "leakboard board key writes one",
+        ),
+        (("pairs.pt2", "--defense", "full_tee[output=top1]"), "was exported for batches of 2: export it for one image"),
+        (("images.npy", "--defense", "full_tee[output=top1]"), "images.npy is no .pt2 file, or is damaged"),
+        (("absent.pt2", "--defense", "full_tee[output=top1]"), "cannot read the model absent.pt2: No such file"),
+        (("outside_net:make", "--defense", "full_tee[output=top1]"), "add --input CxHxW"),
+        (("outside_net:odd", "--defense", "full_tee[output=top1]", "--input", "2x12x12"), "GELU"),
+        (
+            ("outside_net:grumpy", "--defense", "full_tee[output=top1]", "--input", "2x12x12"),
+            "RuntimeError: no such checkpoint",
+        ),
+        (
+            ("outside_net:nothing", "--defense", "full_tee[output=top1]", "--input", "2x12x12"),
+            "returned int, not a torch.nn.Module",
+        ),
+        (("nowhere:make", "--defense", "full_tee[output=top1]", "--input", "2x12x12"), "No module named 'nowhere'"),
     ],
 )
 def test_what_cannot_be_secured_is_named_and_leaves_nothing(tmp_path, capsys, arguments, message):
