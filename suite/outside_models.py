@@ -12,7 +12,7 @@ import re
 import sys
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,7 +131,7 @@ def _called(text: str, module: str, function: str) -> nn.Module:
 
 
 @contextmanager
-def _working_folder_on_path() -> Any:
+def _working_folder_on_path() -> Iterator[None]:
     here = str(Path.cwd())
     sys.path.insert(0, here)
     try:
@@ -147,22 +147,37 @@ def _read(path: Path) -> ExportedProgram:
         raise ModelError(f"cannot read the model {path}: {error.strerror}") from error
     if not whole:
         raise ModelError(f"{path} is no .pt2 file, or is damaged: torch.export.save(program, '{path.name}') writes one")
-    said = logging.getLogger("torch.export")
-    level = said.level
-    said.setLevel(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
+        with _quiet() as noted, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            program = torch.export.load(path)
+            return torch.export.load(path)
     except Exception as error:  # whatever a damaged or newer file leads to
-        first = (str(error).strip() or "no message").splitlines()[0]
+        cause = noted[0] if noted else error
+        first = (str(cause).strip() or "no message").splitlines()[0]
         raise ModelError(
-            f"{path} cannot be read as a program of torch.export: {type(error).__name__}: {first}; save it with this"
-            f" version of PyTorch ({torch.__version__})"
+            f"{path} cannot be read as a program of torch.export: {type(cause).__name__}: {first}; it is damaged, or"
+            f" another version of PyTorch than {torch.__version__} saved it"
         ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[list[BaseException]]:
+    """Nothing of torch.export's log on the terminal; the errors that it would have told of instead of raising them."""
+    noted: list[BaseException] = []
+
+    class Noting(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.exc_info and record.exc_info[1]:
+                noted.append(record.exc_info[1])
+
+    log, handler = logging.getLogger("torch.export"), Noting()
+    propagated, log.propagate = log.propagate, False
+    log.addHandler(handler)
+    try:
+        yield noted
     finally:
-        said.setLevel(level)
-    return program
+        log.removeHandler(handler)
+        log.propagate = propagated
 
 
 def _shape_of(program: ExportedProgram, path: Path, wanted: Shape | None) -> tuple[Shape, bool]:

@@ -115,7 +115,11 @@ def refuse_taken(folder: Path) -> None:
     Raises:
         BoardError: something is there.
     """
-    if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
+    try:
+        is_taken = folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir())))
+    except OSError as error:
+        raise BoardError(f"cannot write {folder}: {error.strerror}") from error
+    if is_taken:
         raise BoardError(f"{folder} exists and is no empty folder: nothing is overwritten; name another with -o DIR")
 
 

@@ -42,7 +42,7 @@ def make():
 
 
 def odd():
-    return nn.Sequential(nn.Conv2d(2, 4, 3), nn.GELU(), nn.Flatten(), nn.LazyLinear(5))
+    return nn.Sequential(nn.Conv2d(2, 4, 3), nn.GELU(), nn.Flatten(), nn.Linear(400, 5))
 
 
 def grumpy():
@@ -207,14 +207,14 @@ def test_an_operator_that_boards_lack_is_named_with_its_layer_and_with_what_they
         load_model("outside_net:odd", SHAPE)
 
 
-def test_a_model_that_ends_in_a_softmax_gets_no_second_one(tmp_path, monkeypatch):
+def test_a_model_that_ends_in_a_softmax_gets_no_second_one(tmp_path):
     program = torch.export.export(
         nn.Sequential(nn.Flatten(), nn.Linear(288, CLASSES), nn.Softmax(1)), (torch.zeros(1, *SHAPE),)
     )
     torch.export.save(program, tmp_path / "soft.pt2")
     assert not load_model(str(tmp_path / "soft.pt2"), None).appended
     (tmp_path / "cut.pt2").write_bytes((tmp_path / "soft.pt2").read_bytes()[:-50])
-    with pytest.raises(ModelError, match="cut.pt2 is no .pt2 file, or is damaged"):
+    with pytest.raises(ModelError, match="cut.pt2 .* damaged"):
         load_model(str(tmp_path / "cut.pt2"), None)
 
 
