@@ -7,7 +7,7 @@ import datetime
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -54,15 +54,20 @@ class _Withheld(LabelledImages):
         object.__setattr__(made, "_asked_by", f"defense {spec.text} ({spec.plugin.where})")
         return made
 
-    @property
-    def images(self) -> NDArray[np.float32]:  # type: ignore[override]
+    def _refuse(self) -> NoReturn:
         asked_by: str = self.__dict__["_asked_by"]
         raise ValueError(f"{asked_by} looks at images that the model was trained on: name some with --data FILE.npy")
 
-    labels = images
+    @property
+    def images(self) -> NDArray[np.float32]:
+        self._refuse()
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        self._refuse()
 
     def __len__(self) -> int:
-        return len(self.images)
+        self._refuse()
 
 
 @dataclass(frozen=True, slots=True)
