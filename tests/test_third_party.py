@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from suite_runs import PLUGINS, ROOT, environment, run
 
+from device.cache import cache_root
+
 SOURCE = ROOT / "docs" / "example_plugin"
 
 
@@ -26,9 +28,18 @@ def installed(tmp_path_factory):
     return folder / "site"
 
 
-def test_its_plugins_are_found_and_keep_the_rules(installed, tmp_path):
+@pytest.fixture
+def cache(tmp_path):
+    """A cache of its own, but for the compiled boards."""
+    (cache_root() / "build").mkdir(parents=True, exist_ok=True)
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "build").symlink_to(cache_root() / "build")
+    return tmp_path / "cache"
+
+
+def test_its_plugins_are_found_and_keep_the_rules(installed, cache):
     command = [sys.executable, "-m", "suite.cli", "check", "coarse", "margin"]
-    env = environment(tmp_path, PYTHONPATH=str(installed))
+    env = environment(cache, PYTHONPATH=str(installed))
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "defense coarse[decimals=1,k=1]: board equals pytorch" in done.stdout
@@ -36,7 +47,7 @@ def test_its_plugins_are_found_and_keep_the_rules(installed, tmp_path):
     assert "all rules kept" in done.stdout
 
 
-def test_its_plugins_run_in_the_suite(installed, tmp_path):
+def test_its_plugins_run_in_the_suite(installed, cache, tmp_path):
     loose, results = tmp_path / "tiny.py", tmp_path / "results"
     loose.write_text(PLUGINS)
     what = (
@@ -49,7 +60,7 @@ def test_its_plugins_run_in_the_suite(installed, tmp_path):
         "--attacks",
         "margin",
     )
-    done = run(*what, "-k", "margin", cache=tmp_path / "cache", results=results, PYTHONPATH=str(installed))
+    done = run(*what, "-k", "margin", cache=cache, results=results, timeout_s=600, PYTHONPATH=str(installed))
     assert done.returncode == 0, done.stdout + done.stderr
     records = {path.name: json.loads(path.read_text()) for path in Path(results).rglob("*.json")}
     for place in ("coarse_decimals2", "vanilla"):
