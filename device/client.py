@@ -105,6 +105,10 @@ class AgentSession(Session):
     def close(self) -> None:  # noqa: D102  (see Session)
         self._connection.close()
 
+    def cut_off(self) -> None:
+        """Kill what leads to the agent, as a pulled cable would: to see what becomes of the next question."""
+        self._connection.cut_off()
+
     def _checked(self, array: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
         if array.shape != shape:
             raise BoardError(f"images are {array.shape}, the deployment takes {self._shape} each")

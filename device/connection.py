@@ -124,6 +124,10 @@ class Connection:
         """End the agent; a second call does nothing."""
         self._end()
 
+    def cut_off(self) -> None:
+        """Kill the process: what a lost board looks like."""
+        self._process.kill()
+
     def _send(self, kind: FrameType, size: int, body: tuple[bytes | memoryview, ...], silence_s: float) -> None:
         frame = wire.FRAME.pack(wire.FRAME_MAGIC, wire.FRAME_VERSION, kind, self._request, size)
         for part in (frame, *body):

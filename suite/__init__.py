@@ -1,5 +1,6 @@
 """Leakboard's harness. What a plugin needs is importable from here."""
 
+from device.agent_board import AgentBoard
 from device.training import TrainOptions
 from suite.attack_model import (
     Attack,
@@ -28,10 +29,11 @@ from suite.model import (
     View,
 )
 from suite.policy import OutputPolicy, PolicyKind
-from suite.registry import attack, defense, victim
+from suite.registry import attack, board, defense, victim
 from suite.seen_training import SeenStep, SeenTraining
 
 __all__ = [
+    "AgentBoard",
     "Attack",
     "Defense",
     "Deployment",
@@ -64,6 +66,7 @@ __all__ = [
     "View",
     "World",
     "attack",
+    "board",
     "defense",
     "split",
     "victim",

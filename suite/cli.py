@@ -15,10 +15,13 @@ from suite import (
     docs_commands,
     exposure_commands,
     finetune_commands,
+    new_commands,
     nightly_commands,
     predict_commands,
     rescoring_commands,
+    run_commands,
     sealing_commands,
+    secure_commands,
     site_commands,
     submit_commands,
     transfer,
@@ -63,6 +66,7 @@ def parser() -> argparse.ArgumentParser:
     site_commands.add_site(add, DEFAULT_RESULTS)
     docs_commands.add_docs(add)
     nightly_commands.add_nightly(add)
+    new_commands.add_new(add)
     check = add("check", commands.check, "run the conformance kit over plugins")
     check.add_argument("names", nargs="*", help="plugins by name (default: all, or those of --plugin)")
     for sub in (listing, plan, check):
@@ -73,6 +77,8 @@ def parser() -> argparse.ArgumentParser:
     store = add("store", commands.store, "look after the store of trained models and measurements")
     store.add_argument("action", choices=("path", "check", "repair"), help="repair removes damaged entries")
     board_commands.add_parser(subs)
+    secure_commands.add_secure(add)
+    run_commands.add_run(add)
     sealing_commands.add_seal(subs)
     sealing_commands.add_unseal(subs)
     submit_commands.add_submit(subs, DEFAULT_RESULTS)

@@ -60,11 +60,11 @@ def assert_hidden(view: AdversaryView, deployment: Deployment, files: Deployment
     needles = Needles(deployment.hidden)
     for what, where in (found for root in (view, *shown) for found in _reachable(root)):
         _check_object(what, where, files)
-        for words in _numbers_in(what):
+        for words in numbers_in(what):
             if found := needles.find(words):
                 raise LeakError(f"hidden parameter {found} can be read from the view ({where})")
     for what in _contents(files.public):
-        for words in _numbers_in(what):
+        for words in numbers_in(what):
             if found := needles.find(words):
                 raise LeakError(f"hidden parameter {found} can be read from the public file {files.public.name}")
 
@@ -238,7 +238,7 @@ def _is_open_on(stream: io.IOBase, sealed: Path) -> bool:
         return False
 
 
-def _numbers_in(what: Any) -> Iterator[Words]:
+def numbers_in(what: Any) -> Iterator[Words]:
     """The contents of an object as 32-bit words, at every alignment where it has none of its own."""
     if isinstance(what, torch.Tensor):
         try:

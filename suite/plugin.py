@@ -38,7 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("leakboard", "Leakboard (pytest suite)")
     default = Options()
     add = group.addoption
-    add("--board", default=default.board, help=f"emulated, qemu or {SSH_FORM} (default: %(default)s)")
+    add("--board", default=default.board, help=f"emulated, qemu, {SSH_FORM} or a plugin's (default: %(default)s)")
     add("--profile", default=default.profile, help="smoke, quick or paper (default: %(default)s)")
     add("--seeds", default=default.seeds, help="0,1,2 or 0-4: one victim and split a seed (default: %(default)s)")
     add("--datasets", help="data sets by name, separated by commas (default: the profile's)")

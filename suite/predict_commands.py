@@ -75,7 +75,7 @@ def predict(options: Namespace) -> int:
     """Print the prediction of every variant of the defense that is named."""
     shape, n_classes = task_of(options)
     specs = parse(Kind.DEFENSE, options.defense)
-    figures_of = _figures_on(options.board, options.calibration)
+    figures_of = figures_on(options.board, options.calibration)
     victim = untrained_victim(options.victim, shape, n_classes)
     for spec in specs:
         deployment = deploy(spec, victim)
@@ -88,7 +88,13 @@ def predict(options: Namespace) -> int:
     return 0
 
 
-def _figures_on(board: str, file: Path | None) -> Callable[[Sequence[Segment]], tuple[Figures, list[str]]]:
+def figures_on(board: str, file: Path | None) -> Callable[[Sequence[Segment]], tuple[Figures, list[str]]]:
+    """What foretells a deployment's cost on a board: rows (figure, value, how it is known), and notes.
+
+    Raises:
+        PredictionError: the board has no calibration; says how to make one.
+        PluginError: there is no such board.
+    """
     if board == published_pi.NAME:
         if file is not None:
             raise PredictionError(f"--calibration {file}: board {board} stands for published figures, it has none")

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar, dataclass_transform
 
+from device.board import Board
 from suite.attack_model import AnyAttack, Attack, ExtractionAttack
 from suite.exposure_model import ExposureAttack
 from suite.model import Defense, Goal, View
@@ -32,17 +33,30 @@ class PluginError(ValueError):
 
 
 class Kind(StrEnum):
-    """What can be plugged in. The plural is the package and the entry-point group."""
+    """What can be plugged in. The plural is the package (boards have none) and the entry-point group."""
 
     VICTIM = "victim"
     DEFENSE = "defense"
     ATTACK = "attack"
+    BOARD = "board"
 
     @property
     def plural(self) -> str:
         """Folder name, and the end of the entry-point group's name."""
         return f"{self.value}s"
 
+
+WITHOUT_PARAMETERS = frozenset({Kind.VICTIM, Kind.BOARD})
+"""Kinds whose plugins are named and no more; the annotated attributes of the others are parameters."""
+SUITES_OWN = {
+    Kind.BOARD: {
+        "emulated": "device/emulated.py",
+        "pi3bplus": "suite/published_pi.py",
+        "qemu": "device/qemu/board.py",
+        "ssh": "device/remote.py",
+    }
+}
+"""Names that are taken without being registered, and by what."""
 
 COST_ONLY = "it is there for its cost alone (see what fits with leakboard plan)"
 
@@ -91,26 +105,37 @@ class Registry:
             PluginError: bad name, wrong base class, a name taken, or one that contains or is contained in another of
                 its kind (``-k`` selects by substring, so such names could not be told apart).
         """
-        base = {Kind.DEFENSE: Defense, Kind.ATTACK: AnyAttack}.get(plugin.kind)
+        base = {Kind.DEFENSE: Defense, Kind.ATTACK: AnyAttack, Kind.BOARD: Board}.get(plugin.kind)
         label = f"{plugin.kind} {plugin.name!r} ({plugin.where})"
-        if not re.fullmatch(r"[a-z][a-z0-9_]*", plugin.name):
-            raise PluginError(f"{label}: a name is made of a-z, 0-9 and _, and starts with a letter")
+        here = (plugin.file, plugin.line) if plugin.line else None
+        self.check_name(plugin.kind, plugin.name, label, here)
         if base is not None and not issubclass(plugin.cls, base):
             raise PluginError(f"{label}: {plugin.cls.__name__} must derive from {base.__name__}")
         if base is not None and inspect.isabstract(plugin.cls):
             missing = ", ".join(sorted(getattr(plugin.cls, "__abstractmethods__", ())))
             raise PluginError(f"{label}: {plugin.cls.__name__} does not define {missing}")
-        for other in self._plugins[plugin.kind].values():
-            if other.name == plugin.name:
-                if (other.file, other.line) == (plugin.file, plugin.line) and plugin.line:
-                    break  # the same file imported under a second module name
-                raise PluginError(f"{label}: the name is taken by {other.where}")
-            if other.name in plugin.name or plugin.name in other.name:
+        self._plugins[plugin.kind][plugin.name] = plugin
+
+    def check_name(self, kind: Kind, name: str, label: str, here: tuple[str, int] | None = None) -> None:
+        """See that a plugin may have this name; ``here``: its file and line, which may register it once more.
+
+        Raises:
+            PluginError: as ``add``, beginning with ``label``.
+        """
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+            raise PluginError(f"{label}: a name is made of a-z, 0-9 and _, and starts with a letter")
+        taken = dict(SUITES_OWN.get(kind, {}))
+        for other in self._plugins[kind].values():
+            if other.name != name or (other.file, other.line) != here:  # else imported under a second module name
+                taken[other.name] = other.where
+        if name in taken:
+            raise PluginError(f"{label}: the name is taken by {taken[name]}")
+        for other_name, where in taken.items():
+            if other_name in name or name in other_name:
                 raise PluginError(
-                    f"{label}: the name and {other.name!r} ({other.where}) contain one another, so -k could not tell"
+                    f"{label}: the name and {other_name!r} ({where}) contain one another, so -k could not tell"
                     " them apart; choose another"
                 )
-        self._plugins[plugin.kind][plugin.name] = plugin
 
     def get(self, kind: Kind, name: str) -> Plugin:
         """The plugin of that name.
@@ -156,7 +181,7 @@ def _parameters(kind: Kind, name: str, cls: C) -> C:
 def _register(kind: Kind, name: str, cls: type, variants: Iterable[Mapping[str, Any]], **options: Any) -> None:
     file, line = _location(cls)
     frozen = tuple(MappingProxyType(dict(v)) for v in variants)
-    if kind is not Kind.VICTIM and (taken := _RESERVED & {f.name for f in dataclasses.fields(cls)}):
+    if kind not in WITHOUT_PARAMETERS and (taken := _RESERVED & {f.name for f in dataclasses.fields(cls)}):
         raise PluginError(f"{kind} {name!r} ({file}:{line}): a parameter cannot be called {min(taken)!r}")
     REGISTRY.add(Plugin(kind, name, cls, file, line, frozen, MappingProxyType(options)))
 
@@ -246,18 +271,31 @@ def victim(name: str, *, recipe: Any) -> Callable[[C], C]:
     return decorate
 
 
+def board(name: str) -> Callable[[C], C]:
+    """Register a ``device.board.Board`` class taking ``(tee_limit_bytes=...)``, for ``--board name``."""
+
+    def decorate(cls: C) -> C:
+        if not isinstance(cls, type):
+            raise PluginError(f"board {name!r}: decorate a class, not {cls!r}")
+        _register(Kind.BOARD, name, cls, ({},))
+        setattr(cls, "name", name)  # noqa: B010  (a class attribute, which C does not promise)
+        return cls
+
+    return decorate
+
+
 def discover(packages: Iterable[Kind] = tuple(Kind)) -> Registry:
     """Import every plugin of the suite's own folders and of installed packages; return the registry.
 
-    Installed packages register under the entry-point groups ``leakboard.victims``, ``leakboard.defenses`` and
-    ``leakboard.attacks``.
+    Installed packages register under the entry-point groups ``leakboard.victims``, ``leakboard.defenses``,
+    ``leakboard.attacks`` and ``leakboard.boards``.
 
     Raises:
         PluginError: a plugin does not import; names it and the cause.
     """
     for kind in packages:
-        package = importlib.import_module(kind.plural)
-        for info in pkgutil.iter_modules(package.__path__):
+        package = [] if kind is Kind.BOARD else importlib.import_module(kind.plural).__path__
+        for info in pkgutil.iter_modules(package):
             if not info.ispkg:
                 with _importing(f"{kind} file {kind.plural}/{info.name}.py"):
                     importlib.import_module(f"{kind.plural}.{info.name}")
@@ -306,4 +344,6 @@ def load_file(path: Path) -> None:
         raise
     if before == [REGISTRY.all(kind) for kind in Kind]:
         del sys.modules[name]
-        raise PluginError(f"--plugin {path}: registers nothing; decorate a class with @defense, @attack or @victim")
+        raise PluginError(
+            f"--plugin {path}: registers nothing; decorate a class with @defense, @attack, @victim or @board"
+        )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import UnionType
 from typing import Any, Literal, Union
 
-from suite.registry import REGISTRY, Kind, Plugin, PluginError, did_you_mean
+from suite.registry import REGISTRY, WITHOUT_PARAMETERS, Kind, Plugin, PluginError, did_you_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +90,12 @@ def _convert(text: str, kind: Any, where: str) -> Any:
 
 
 def _parameters(plugin: Plugin) -> tuple[dataclasses.Field[Any], ...]:
-    return () if plugin.kind is Kind.VICTIM else dataclasses.fields(plugin.cls)
+    return () if plugin.kind in WITHOUT_PARAMETERS else dataclasses.fields(plugin.cls)
 
 
 def _types(plugin: Plugin) -> dict[str, Any]:
     try:
-        return {} if plugin.kind is Kind.VICTIM else typing.get_type_hints(plugin.cls)
+        return {} if plugin.kind in WITHOUT_PARAMETERS else typing.get_type_hints(plugin.cls)
     except NameError as error:
         raise PluginError(f"{plugin.kind} {plugin.name!r} ({plugin.where}): type of a parameter: {error}") from error
 
@@ -121,8 +121,8 @@ def specify(plugin: Plugin, given: Mapping[str, Any], *, asked: bool = False) ->
     Raises:
         PluginError: a parameter the plugin does not have, or one without default that is missing.
     """
-    if plugin.kind is Kind.VICTIM and given:
-        raise PluginError(f"victim {plugin.name!r} takes no parameters, got {', '.join(given)}")
+    if plugin.kind in WITHOUT_PARAMETERS and given:
+        raise PluginError(f"{plugin.kind} {plugin.name!r} takes no parameters, got {', '.join(given)}")
     fields, types = {f.name: f for f in _parameters(plugin)}, _types(plugin)
     for key in given:
         if key not in fields:

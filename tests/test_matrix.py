@@ -19,7 +19,7 @@ def cells(**changed):
         "attacks": "loss_threshold,shadow[]", "board": "emulated", "profile": TINY, "seeds": (0, 1), **changed,
     }  # fmt: skip
     for kind in Kind:
-        if isinstance(asked[kind.plural], str):
+        if isinstance(asked.get(kind.plural), str):
             asked[kind.plural] = parse_list(kind, asked[kind.plural])
     return build(**asked)
 

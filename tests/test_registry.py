@@ -8,6 +8,7 @@ import textwrap
 
 import pytest
 
+from device.emulated import EmulatedBoard
 from suite import Attack, Defense, Deployment, Goal, Guess, OutputPolicy, View, attack, defense, split, victim
 from suite.registry import REGISTRY, Kind, Plugin, PluginError, Registry, did_you_mean, discover, load_file
 from suite.spec import parse
@@ -40,7 +41,7 @@ def refused(action, pattern):
 @pytest.mark.parametrize("name", ["", "Shadow", "2fast", "_x", "a-b", "a b", "a.b", "ä", "a\n"])
 @pytest.mark.parametrize("kind", list(Kind))
 def test_bad_names_are_refused(kind, name):
-    base = {Kind.DEFENSE: Nothing, Kind.ATTACK: Zero, Kind.VICTIM: object}[kind]
+    base = {Kind.DEFENSE: Nothing, Kind.ATTACK: Zero, Kind.VICTIM: object, Kind.BOARD: EmulatedBoard}[kind]
     with pytest.raises(PluginError, match="a name is made of a-z, 0-9 and _, and starts with a letter"):
         REGISTRY.add(Plugin(kind, name, base, "file.py", 3))
 
@@ -186,7 +187,7 @@ def test_a_loose_file_may_carry_a_name_that_another_kind_has(loose):
             "does not import: ModuleNotFoundError: No module named 'no_such_module_at_all'",
         ),
         ("raise SystemExit(2)", "does not import: SystemExit: 2"),
-        ("x = 1", "registers nothing; decorate a class with @defense, @attack or @victim"),
+        ("x = 1", "registers nothing; decorate a class with @defense, @attack, @victim or @board"),
         (PLUGIN.format(name="vanilla"), r"mine.py:4\): the name is taken by .*defenses/vanilla.py:\d+"),
     ],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -33,17 +33,13 @@ def capture(model: nn.Module, input_shape: tuple[int, ...]) -> Capture:
         GraphError: the model is not float32, takes or returns more than one tensor, or PyTorch cannot trace
         it.
     """
-    for name, parameter in model.named_parameters():
-        if parameter.dtype != torch.float32:
-            raise GraphError(f"parameter {name!r} is {parameter.dtype}; boards compute in float32: call model.float()")
+    _check_float32(model.named_parameters())
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     image = torch.zeros((1, *input_shape), device=device)
     with _eval_mode(model), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            program = torch.export.export(model, (image,), strict=False)
-            if not _in_place_is_harmless(program.graph):
-                program = program.run_decompositions({})
+            program = _functional(torch.export.export(model, (image,), strict=False))
         except Exception as error:  # torch.export raises whatever the model's own code raises
             first = (str(error).strip() or "no message").splitlines()[0]
             raise GraphError(
@@ -51,6 +47,26 @@ def capture(model: nn.Module, input_shape: tuple[int, ...]) -> Capture:
                 f"{type(error).__name__}: {first}"
             ) from error
     return _capture(program, type(model).__name__)
+
+
+def capture_program(program: ExportedProgram, model: str) -> Capture:
+    """As :func:`capture`, of a program that was exported for one image; ``model`` names it in messages.
+
+    Raises:
+        GraphError: it is not float32, or takes or returns more than one tensor.
+    """
+    _check_float32(program.named_parameters())
+    return _capture(_functional(program), model)
+
+
+def _check_float32(parameters: Iterable[tuple[str, Tensor]]) -> None:
+    for name, parameter in parameters:
+        if parameter.dtype != torch.float32:
+            raise GraphError(f"parameter {name!r} is {parameter.dtype}; boards compute in float32: call model.float()")
+
+
+def _functional(program: ExportedProgram) -> ExportedProgram:
+    return program if _in_place_is_harmless(program.graph) else program.run_decompositions({})
 
 
 @contextmanager

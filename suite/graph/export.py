@@ -8,17 +8,18 @@ import re
 import torch
 from torch import Tensor, fx, nn
 from torch._ops import OpOverload
+from torch.export import ExportedProgram
 
 from suite.graph.aten import RULES
 from suite.graph.call import Call, UnsupportedOperator, Value
-from suite.graph.capture import Capture, capture
+from suite.graph.capture import Capture, capture, capture_program
 from suite.graph.fold import fold_batch_norms, without_dead_nodes
 from suite.graph.ir import Graph, GraphError, Node, Op
 
 IMAGE = "image"
 """The name of an exported graph's input tensor."""
 
-__all__ = ["IMAGE", "UnsupportedOperator", "export_graph"]
+__all__ = ["IMAGE", "UnsupportedOperator", "export_graph", "export_program"]
 
 
 def export_graph(model: nn.Module, input_shape: tuple[int, ...], *, softmax: bool) -> Graph:
@@ -33,7 +34,20 @@ def export_graph(model: nn.Module, input_shape: tuple[int, ...], *, softmax: boo
     """
     if len(input_shape) not in (1, 3) or min(input_shape) < 1:
         raise GraphError(f"input shape {input_shape} is neither (C, H, W) nor (F,); it has no batch dimension")
-    graph = fold_batch_norms(without_dead_nodes(_translate(capture(model, input_shape), type(model).__name__)))
+    return _finished(capture(model, input_shape), type(model).__name__, softmax)
+
+
+def export_program(program: ExportedProgram, model: str, *, softmax: bool) -> Graph:
+    """As :func:`export_graph`, of what ``torch.export`` made for one image; ``model`` names it in messages.
+
+    Raises:
+        UnsupportedOperator, GraphError: see there.
+    """
+    return _finished(capture_program(program, model), model, softmax)
+
+
+def _finished(traced: Capture, model: str, softmax: bool) -> Graph:
+    graph = fold_batch_norms(without_dead_nodes(_translate(traced, model)))
     return _with_softmax(graph) if softmax else graph
 
 

@@ -1,0 +1,1 @@
+"""Plugins for Leakboard, found by the entry points in pyproject.toml."""
