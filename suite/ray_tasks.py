@@ -154,7 +154,7 @@ class RayTasks:
         for node in self._ray.nodes():
             if node["Alive"] and node["Resources"].get("CPU"):
                 here = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-                probing = self._task.options(num_cpus=0, num_gpus=0, scheduling_strategy=here)
+                probing = self._task.options(num_cpus=0, num_gpus=0, max_retries=2, scheduling_strategy=here)
                 asked[probing.remote(self._identity, body, -1, None)] = node["NodeManagerAddress"]
         done, late = self._ray.wait(list(asked), num_returns=len(asked), timeout=_PROBE_S) if asked else ([], [])
         if late:

@@ -47,11 +47,11 @@ def tasks_of(node):
     return found
 
 
-def wait_for_task(node, process, seconds=240.0):
+def wait_for_task(node, process, said, seconds=240.0):
     """The process of a task that ``node`` is at, while ``process`` is at work."""
     deadline = time.monotonic() + seconds
     while process.poll() is None and time.monotonic() < deadline:
         if found := tasks_of(node):
             return found[0]
         time.sleep(0.02)
-    raise AssertionError(f"no task on the node ({'still' if process.poll() is None else 'no longer'} at work)")
+    raise AssertionError(f"no task on the node, {'still' if process.poll() is None else 'no longer'} at work: {said()}")
