@@ -38,6 +38,8 @@ def head(published: Path, shown_as: str = "results/published") -> str:
     Raises:
         RecordError: there are none, or one is damaged.
     """
+    if not published.is_dir():
+        raise RecordError(f"{published}: no records; publish some with leakboard submit publish RESULTS")
     board = of_folder(published)
     if board.problems:
         raise RecordError(f"{board.problems[0]}; take it out of {published}, or publish it anew")

@@ -57,8 +57,7 @@ def leaves(value, place=()):
         yield place, value
 
 
-@QUIET
-@settings(max_examples=60)
+@settings(QUIET, max_examples=30)
 @given(data=st.data())
 def test_damaged_bytes(bundle, store, data):
     damaged = bytearray(bundle)
@@ -82,8 +81,7 @@ def test_damaged_bytes(bundle, store, data):
         assert content(found) == content(honest_one)
 
 
-@QUIET
-@settings(max_examples=60)
+@settings(QUIET, max_examples=30)
 @given(data=st.data())
 def test_numbers_changed_with_hashes_put_right(submission, store, data):
     """A forger who repairs every hash: figures and settings that can be computed here are still found out."""
@@ -133,8 +131,7 @@ JSON = st.recursive(
 )
 
 
-@QUIET
-@settings(max_examples=100)
+@settings(QUIET, max_examples=50)
 @given(data=st.data())
 def test_anything_anywhere_in_a_record(submission, store, data):
     item = data.draw(st.sampled_from(submission.items))
@@ -156,8 +153,7 @@ def test_anything_anywhere_in_a_record(submission, store, data):
     assert all(line.isprintable() for line in said)
 
 
-@QUIET
-@settings(max_examples=150)
+@settings(QUIET, max_examples=100)
 @given(data=st.data())
 def test_damaged_arrays(submission, data):
     item = next(item for item in submission.items if isinstance(item.scores, AttackScores))
@@ -172,8 +168,7 @@ def test_damaged_arrays(submission, data):
         assert np.array_equal(getattr(found, name), getattr(item.scores, name))
 
 
-@QUIET
-@settings(max_examples=100)
+@settings(QUIET, max_examples=50)
 @given(st.integers(0, len(OWN_SOURCE) - 1), st.binary(max_size=8))
 def test_damaged_source(at, inserted):
     source = OWN_SOURCE.encode()
