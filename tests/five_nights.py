@@ -172,6 +172,9 @@ class Nights:
 def check(nights, date, status, expected):
     """Print what the night says, and hold it against ``expected``: the figures that must be named, by cell."""
     night = read_night(nights.of(date))
+    log = (nights.home.parent / f"{date}.log").read_text()
+    assert night is not None, f"{date}: status {status}\n{log}"
+    assert night.verdict is not None, f"{date}: status {status}\n{log}"
     changes = night.verdict["changes"]
     for one in changes:
         print(f"  {one['kind']}: {one['cell']}: {one['figure']}: {one['before']} -> {one['now']} (p {one['p']})")

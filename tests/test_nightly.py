@@ -179,7 +179,7 @@ def test_a_night_gets_stuck_and_is_gone_on_with(tmp_path, monkeypatch, capsys):
         monkeypatch.setenv(f"LEAKBOARD_{name}", str(value))
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "step.md"))
     home = tmp_path / "nights"
-    cells = ("--victims", "tinynet", "--defenses", "vanilla", "--attacks", "dawdle,peek", "-k", "not latency")
+    cells = ("--victims", "tinynet", "--defenses", "vanilla", "--attacks", "dawdle,loss_threshold", "-k", "not latency")
     call = ["nightly", "--board", "emulated", "--profile", "smoke", "--folder", str(home), "--plugin", str(plugins)]
     call += [*cells, "--date", "2026-01-01", "--sample-every", "1"]
 

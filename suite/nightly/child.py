@@ -77,11 +77,13 @@ class Child:
 
     def interrupt(self) -> None:
         """End it as Ctrl-C does, so that it closes its board; kill it where it does not listen."""
-        with suppress(ProcessLookupError):
-            os.kill(self.process.pid, signal.SIGINT)
-        with suppress(subprocess.TimeoutExpired):
-            self.process.wait(_FAREWELL_S)
-        self.kill()
+        try:
+            with suppress(ProcessLookupError):
+                os.kill(self.process.pid, signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(_FAREWELL_S)
+        finally:  # also at a second Ctrl-C
+            self.kill()
 
     def kill(self) -> None:
         """End it and all that it started, now."""

@@ -127,17 +127,20 @@ def _opened(plan: Plan, board: Board, folder: Path, tell: Tell) -> Night:
 
 
 def _healthy(plan: Plan, board: Board, tell: Tell) -> Health:
-    """The board's health, once nothing speaks against a night.
+    """The board's health, once nothing speaks against a night; one that does not answer may be starting.
 
     Raises:
         NightError: something still does after ``wait_healthy_s``.
     """
     until = time.monotonic() + plan.wait_healthy_s
     while True:
-        found = read_health(board)
-        ills = ailments(found, plan.max_temperature_c, plan.min_free_mib)
-        if not ills:
-            return found
+        try:
+            found = read_health(board)
+            ills = ailments(found, plan.max_temperature_c, plan.min_free_mib)
+            if not ills:
+                return found
+        except BoardError as error:
+            ills = [f"it cannot be asked how it is: {error}"]
         if time.monotonic() >= until:
             raise NightError(f"no night on board {board.name}: {'; '.join(ills)}")
         tell(f"waiting for board {board.name}: {'; '.join(ills)}")

@@ -36,7 +36,7 @@ def markdown(night: Night, verdict: Verdict) -> str:
     reasons = Counter(night.excluded.values())
     notes += [f"{n} cell{'s' if n > 1 else ''} not run: {_cell(reason)}" for reason, n in reasons.items()]
     notes += [f"attempt {one['number']} ended by {one['ended_by']}" for one in _hurt(night)]
-    notes += [f"gone on with at {at}, after it was cut off" for at in night.resumed_utc]
+    notes += [f"called again at {at}, and gone on with" for at in night.resumed_utc]
     notes += [f"{name}: {_health(found)}" for name, found in _healths(night) if found]
     notes += [_cell(problem) for problem in verdict.problems]
     if notes:
