@@ -24,7 +24,7 @@ from suite.store import Store
 if TYPE_CHECKING:
     from suite.run import Bench
 
-WORTH_S = 3.0
+WORTH_S = 8.0
 """A cell that took its test this long was not in the store, and the next ones will not be either."""
 TELL_EVERY_S = 20.0
 

@@ -86,7 +86,7 @@ def test_nothing_is_sealed_where_nothing_is_hidden_and_keys_that_were_given_are_
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("darknetz",), "stands for 5 variants: name one"),
+        (("darknetz",), "stands for 6 variants: name one"),
         (("darknetz[k=1]", "--images", "0"), "--images 0: the profile has 1 to 700"),
         (("darknetz[k=1]", "--epochs", "0"), "at least 1"),
         (("darknetz[k=1]", "--learning-rate", "-1"), "learning rate -1"),

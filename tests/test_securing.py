@@ -159,7 +159,7 @@ def test_a_deployment_is_for_its_device_whole_and_never_overwritten(tmp_path, ca
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("net.pt2", "--defense", "darknetz"), "stands for 5 variants: name one"),
+        (("net.pt2", "--defense", "darknetz"), "stands for 6 variants: name one"),
         (("net.pt2", "--defense", "darknetz[k=9]"), "darknetz[k=9]: net has 4 layers with parameters, so k is 1 to 4"),
         (("net.pt2", "--defense", "darknets[k=1]"), "unknown defense 'darknets'; did you mean darknetz?"),
         (("net.pt2", "--defense", "teeslice"), "trains layers of its own on the images that the model was trained on"),
