@@ -24,8 +24,9 @@ from suite.store import Store
 if TYPE_CHECKING:
     from suite.run import Bench
 
-WORTH_S = 8.0
-"""A cell that took its test this long was not in the store, and the next ones will not be either."""
+WORTH_S, WORTH_CELLS = 8.0, 8
+"""A cell that took its test this long was not in the store, and the next ones will not be either; for a few of them
+it is not worth to start processes, which takes seconds."""
 TELL_EVERY_S = 20.0
 
 
@@ -59,7 +60,7 @@ class Ahead:
         """Its test took so long; begin with those that follow where that is worth it."""
         if cell in self._cells:
             del self._cells[: self._cells.index(cell) + 1]
-        if self._pool is None and seconds >= WORTH_S and len(self._cells) > 1:
+        if self._pool is None and seconds >= WORTH_S and len(self._cells) >= WORTH_CELLS:
             self._begin()
 
     def close(self) -> None:

@@ -29,7 +29,8 @@ def cells():
 
 
 @pytest.fixture
-def bench(small_run, tmp_path, cells):
+def bench(small_run, tmp_path, cells, monkeypatch):
+    monkeypatch.setattr(ahead, "WORTH_CELLS", 2)
     made = Bench(small_run.store, small_run.board, tmp_path / "results", workers=1)
     working = Ahead(made, cells, 1)
     yield dataclasses.replace(made, ahead=working)
@@ -58,6 +59,13 @@ def test_what_others_did_is_not_done_again_and_gives_the_same_record(bench, cell
     alone = dataclasses.replace(bench, ahead=None, results=tmp_path / "alone")
     for cell, record in zip(cells[1:], records, strict=True):
         assert run_attack_cell(cell, alone).attack == record.attack
+
+
+def test_for_a_few_cells_no_process_is_started(bench, cells, monkeypatch):
+    monkeypatch.setattr(ahead, "ProcessPoolExecutor", None)  # would fail
+    monkeypatch.setattr(ahead, "WORTH_CELLS", 3)
+    bench.ahead.took(cells[0], 2 * ahead.WORTH_S)
+    bench.ahead.wait(cells[1])
 
 
 def test_whoever_stops_it_goes_on_alone(bench, cells):
