@@ -21,6 +21,7 @@ Signal = Callable[[Outputs, NDArray[np.int64], OutputPolicy], Floats]
 
 _LEAST_SPREAD = 1e-3  # of log-odds: saturated models may all answer the same
 _LEAST_OWN = 1e-3  # of a view's variance, its own: views that agree to the last digit are still views
+_LEAST_PR = 1e-30  # of models that are certain: few of them may all give a class no probability at all
 _PRIOR = 1.0  # models' worth of what holds for all candidates, in the rate of right answers for one
 
 
@@ -171,7 +172,7 @@ def rmia(compared: Compared, gamma: float, a: float | None) -> Floats:
     """
     out = compared.mean(False)
     pr_x = (compared.mean(True) + out) / 2 if a is None else ((1.0 + a) * out + 1.0 - a) / 2
-    ratio_x = compared.own / pr_x
-    ratio_z = np.sort(compared.own_population / compared.others_population.mean(axis=0))
+    ratio_x = compared.own / np.maximum(pr_x, _LEAST_PR)
+    ratio_z = np.sort(compared.own_population / np.maximum(compared.others_population.mean(axis=0), _LEAST_PR))
     beaten = np.searchsorted(ratio_z, ratio_x / gamma, side="right")
     return (beaten + 0.5 * ratio_x / (1.0 + ratio_x)) / (len(ratio_z) + 0.5)

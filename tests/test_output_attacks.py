@@ -361,3 +361,14 @@ def test_rmia_takes_the_scale_that_suits_the_references():
     tried = [made(f"rmia[mode=offline,a={a}]").infer(seen).scores for a in (0.0, 0.5, 1.0)]
     assert chosen.shape == tried[0].shape
     assert not np.array_equal(tried[0], tried[2])
+
+
+@pytest.mark.parametrize("a", [None, 0.3, 1.0])
+def test_models_that_give_a_class_no_probability_leave_the_ratio_a_number(a):
+    own = np.array([[0.0, 0.5, 1.0, 0.0]])
+    nothing = np.zeros((4, 1, 4))
+    known = np.array([[True, False, True, False], [False, True, False, True]] * 2)
+    compared = Compared(own, nothing, known, np.array([0.0, 0.2]), np.zeros((4, 2)))
+    found = rmia(compared, 2.0, a)
+    assert np.isfinite(found).all()
+    assert found[0, 2] >= found[0, 1] > found[0, 0] == found[0, 3]
