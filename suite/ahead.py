@@ -1,7 +1,7 @@
 """Attack cells worked on before their tests' turn, by other processes, so that a run keeps all cores busy.
 
-What they make goes to the store; the test itself then finds it there, or does again what failed, and writes the record.
-Latency cells come after the last attack cell, on a machine that has nothing else to do.
+What they make goes to the run's own store, whichever that is; the test itself then finds it there, or does again what
+failed, and writes the record. Latency cells come after the last attack cell, on a machine that has nothing else to do.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Ahead:
 
     def __init__(self, bench: Bench, cells: Sequence[Cell], workers: int) -> None:
         assert isinstance(bench.board, EmulatedBoard)
-        self._store, self._plugins = (bench.store.root, bench.store.url), bench.plugins
+        self._store, self._plugins = bench.store, bench.plugins
         self._limit_bytes = bench.board.tee_limit_bytes()
         self._cells = list(cells)
         self._workers = workers
@@ -88,9 +88,9 @@ class Ahead:
         return f"{done}/{total}  about {duration(max(left, 1.0))} left"
 
 
-def _reach(store: tuple[Path, str | None], limit_bytes: int, cell: Cell) -> None:
+def _reach(store: Store, limit_bytes: int, cell: Cell) -> None:
     """Attack, and leave all that it comes to in the store. Errors are met again, and told, by the cell's test."""
     from suite.run import Bench, reach
 
     with contextlib.suppress(Exception):
-        reach(cell, Bench(Store(*store), EmulatedBoard(limit_bytes), Path(os.devnull), workers=1))
+        reach(cell, Bench(store, EmulatedBoard(limit_bytes), Path(os.devnull), workers=1))

@@ -135,8 +135,7 @@ def _difference(metric: str, a: Record, b: Record, ours: Floats, theirs: Floats,
         of_a(ours[at], is_member[at]) - of_b(theirs[at], is_member[at])
         for at in resampled(is_member, a.cell.seed, RESAMPLES)
     ]
-    low, high = np.quantile(drawn, (0.025, 0.975))
-    return Estimate(value, min(value, float(low)), max(value, float(high)))
+    return Estimate.of_draws(value, drawn)
 
 
 def _right(scores: Floats, is_member: Bools, threshold: float) -> float:

@@ -14,6 +14,7 @@ from tabulate import tabulate
 
 from suite import roc_plot
 from suite.comparing import Comparison, Place, Side, all_pairs, label, places, sides
+from suite.pairing import of_candidates
 from suite.record import METRICS, AttackScores, Record, RecordError
 from suite.records import read_records, read_scores, write_atomic
 from suite.registry import did_you_mean
@@ -102,10 +103,7 @@ def _tables(results: Path) -> dict[Place, list[Record]]:
 
 
 def _scores(results: Path, record: Record) -> AttackScores:
-    scores = read_scores(results, record)
-    if not isinstance(scores, AttackScores):
-        raise RecordError(f"{record.cell.id}: other raw data where scores of candidates belong")
-    return scores
+    return of_candidates(read_scores(results, record), record.cell.id)
 
 
 def _chosen(found: Sequence[Side], names: Sequence[str]) -> list[Side]:

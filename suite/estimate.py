@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, variance
 
+import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import t as student_t
 
 Z95 = 1.959963984540054
@@ -23,6 +25,12 @@ class Estimate:
 
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+    @classmethod
+    def of_draws(cls, value: float, drawn: Sequence[float] | NDArray[np.float64]) -> Estimate:
+        """``value`` with the middle 95 % of bootstrap draws, stretched where needed to hold the value itself."""
+        low, high = np.quantile(drawn, (0.025, 0.975))
+        return cls(value, min(value, float(low)), max(value, float(high)))
 
     def within(self, lowest: float, highest: float) -> Estimate:
         """The same with the interval cut to what the quantity can be, such as 0 to 1."""

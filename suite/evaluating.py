@@ -23,7 +23,7 @@ from suite.graph.reference import run_graph, run_segments
 from suite.material import Material
 from suite.model import Deployment, LabelledImages
 from suite.models import TrainJob
-from suite.policy import Outputs, PolicyKind
+from suite.policy import Outputs, PolicyKind, classes
 from suite.progress import tell
 from suite.provenance import code_hash
 from suite.spec import PluginSpec
@@ -79,9 +79,9 @@ def evaluate(
         victim = deploying.trained_victim(store, job)
         deployment = deploying.deployed(store, spec, job)
         found = {
-            "accuracy_frac": float((_labels(test) == asked.labels).mean()),
+            "accuracy_frac": float((classes(test) == asked.labels).mean()),
             "accuracy_without_tee_frac": accuracy_without_tee(deployment, laid.files.public, asked),
-            "victim_accuracy_frac": float((_labels(predict(victim.module, asked.images)) == asked.labels).mean()),
+            "victim_accuracy_frac": float((classes(predict(victim.module, asked.images)) == asked.labels).mean()),
             "parity": parity(deployment, material, answer.outputs),
             "stats": dataclasses.asdict(stats),
         }
@@ -113,7 +113,7 @@ def parity(deployment: Deployment, material: Material, outputs: Outputs) -> dict
     with one_thread():
         expected = deployment.policy.apply(run_segments(deployment.segments, {first: images})[last])
     ours = outputs[: len(images)]
-    agreement = float((_labels(ours) == _labels(expected)).mean())
+    agreement = float((classes(ours) == classes(expected)).mean())
     if deployment.policy.label_only:
         return {"max_abs_error": 0.0, "max_rel_error": 0.0, "label_agreement_frac": agreement, "n_images": len(images)}
     error = np.abs(ours.astype(np.float64) - expected)
@@ -155,7 +155,3 @@ def accuracy_without_tee(deployment: Deployment, public: Path, test: LabelledIma
             inputs = {tensor: images for tensor in alone.inputs if tensor == image}
             found.append(run_graph(alone, inputs)[name].argmax(axis=1))
     return float((np.concatenate(found) == test.labels).mean())
-
-
-def _labels(outputs: Outputs) -> NDArray[np.int64]:
-    return outputs.astype(np.int64) if outputs.ndim == 1 else outputs.argmax(axis=1).astype(np.int64)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-import numpy as np
 from torch import nn
 
 from suite.graph.export import export_graph
+from suite.graph.floating import as_float
 from suite.graph.fold import without_dead_nodes
 from suite.graph.ir import Graph, GraphError, Node, Op, Weights
 
@@ -43,8 +43,8 @@ def exposed_layers(
         place = known.place_of(layers, at, first=index == 0 and _takes_image(graph, input_shape), last=_answers(graph))
         if place is None:
             continue
-        for mine, theirs in zip(known.nodes[place:], layers.nodes, strict=False):
-            found[mine.name] = float_weights(theirs, graph)
+        for mine, theirs in zip(known.nodes[place:], as_float(graph).parameter_nodes(), strict=False):
+            found[mine.name] = theirs.weights
         at = place + len(layers.nodes)
     return found
 
@@ -72,17 +72,6 @@ class _Layers:
 def _kind(node: Node, graph: Graph) -> tuple[object, ...]:
     shape = next(iter(node.weights.values())).shape
     return node.op, tuple(sorted(node.attrs.items())), shape, graph.shapes[node.output]
-
-
-def float_weights(node: Node, graph: Graph) -> LayerWeights:
-    """A node's weights in float32; of an int8 layer, what its integers stand for."""
-    if not node.is_quantized:
-        return node.weights
-    steps = node.weights["multiplier"].astype(np.float64) * graph.scales.get(node.output, 1.0)
-    weight = node.weights["weight"] * (steps / graph.scales[node.inputs[0]]).reshape(
-        -1, *[1] * (node.weights["weight"].ndim - 1)
-    )
-    return {"weight": weight.astype(np.float32), "bias": (node.weights["bias"] * steps).astype(np.float32)}
 
 
 def answering_graph(public: Sequence[Graph], input_shape: tuple[int, int, int], n_classes: int) -> Graph:

@@ -178,7 +178,7 @@ def layer_exposure(number: int, layer: str, parameters: int, losses: LayerLosses
     if drawn is None:
         return LayerExposure(number, layer, parameters, None, private, reference, NOT_OVERFITTED)
     return LayerExposure(
-        number, layer, parameters, _estimate((private - reference) / private, drawn), private, reference
+        number, layer, parameters, Estimate.of_draws((private - reference) / private, drawn), private, reference
     )
 
 
@@ -189,7 +189,7 @@ def mean_exposure(layers: Sequence[LayerLosses], *, seed: int = 0) -> Estimate |
     if len(drawn) < len(layers) or not layers:
         return None
     value = float(np.mean([(private - reference) / private for private, reference, _ in found]))
-    return _estimate(value, np.mean(drawn, axis=0))
+    return Estimate.of_draws(value, np.mean(drawn, axis=0))
 
 
 def _drawn(losses: LayerLosses, seed: int) -> tuple[float, float, NDArray[np.float64] | None]:
@@ -202,11 +202,6 @@ def _drawn(losses: LayerLosses, seed: int) -> tuple[float, float, NDArray[np.flo
     of_reference = unseen @ wide["reference_unseen"] - seen @ wide["reference_seen"]
     overfitted = np.quantile(of_private, 0.025) > 0 and private > 0
     return float(private), float(reference), (of_private - of_reference) / of_private if overfitted else None
-
-
-def _estimate(value: float, drawn: NDArray[np.float64]) -> Estimate:
-    low, high = np.quantile(drawn, (0.025, 0.975))
-    return Estimate(value, min(value, float(low)), max(value, float(high)))
 
 
 @functools.lru_cache(maxsize=1)

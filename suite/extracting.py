@@ -25,7 +25,7 @@ from suite.graph.parse import parse_file
 from suite.material import Material
 from suite.model import LabelledImages, View
 from suite.models import TrainJob
-from suite.policy import OutputPolicy, Outputs
+from suite.policy import OutputPolicy, Outputs, classes
 from suite.profiles import Profile
 from suite.progress import tell
 from suite.provenance import code_hash, versions
@@ -56,12 +56,12 @@ class Theft:
 
 
 def budgets_of(attack: PluginSpec, profile: Profile) -> tuple[int, ...]:
-    """The budgets that an attack is run with: those of the profile, or 0 for one that asks for nothing.
+    """The budgets that an attack is run with: those of the profile, or 0 for one that asks for nothing."""
+    return budgets_within(profile) if View.QUERY in attack.make().needs else (0,)
 
-    Where queries to the board are limited, budgets are, too.
-    """
-    if View.QUERY not in attack.make().needs:
-        return (0,)
+
+def budgets_within(profile: Profile) -> tuple[int, ...]:
+    """The profile's budgets; where queries to the board are limited, those within the limit, or the least."""
     if profile.queries is None:
         return profile.budgets
     return tuple(b for b in profile.budgets if b <= profile.queries) or profile.budgets[:1]
@@ -187,11 +187,6 @@ def judge(stolen: Stolen, session: Session, evaluation: Evaluation, material: Ma
 def changed_of(deployed: Outputs, labels: NDArray[np.int64]) -> NDArray[np.int64]:
     """Positions, int64 [K], of the test images of which adversarial examples are made."""
     return np.flatnonzero(classes(deployed) == labels)[:TRANSFERRED].astype(np.int64)
-
-
-def classes(outputs: Outputs) -> NDArray[np.int64]:
-    """The class of each answer."""
-    return (outputs if outputs.ndim == 1 else outputs.argmax(axis=1)).astype(np.int64)
 
 
 def answers_of(evaluation: Evaluation, thefts: Sequence[Theft], material: Material) -> StolenAnswers:

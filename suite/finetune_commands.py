@@ -24,6 +24,7 @@ from suite.finetuning import FineTuned, FineTuning, finetune, write_trainable
 from suite.graph.dropouts import dropouts_of
 from suite.model import Deployment, LabelledImages, OnDeviceTraining
 from suite.models import TrainJob
+from suite.policy import classes
 from suite.profiles import PROFILES, get_profile
 from suite.registry import Kind, PluginError
 from suite.spec import parse
@@ -103,7 +104,7 @@ def _trainable(deployment: Deployment, store: Store, job: TrainJob) -> Deploymen
 def _accuracy(board: Board, files: DeploymentFiles, test: LabelledImages) -> float:
     with board.open(files) as session:
         outputs = session.infer(test.images).outputs
-    return float(((outputs if outputs.ndim == 1 else outputs.argmax(axis=1)) == test.labels).mean())
+    return float((classes(outputs) == test.labels).mean())
 
 
 def _unsealed(folder: Path, tuned: FineTuned, owner: OwnerKey) -> DeploymentFiles:

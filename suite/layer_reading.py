@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from device.board import TeeOutOfMemory
 from device.training import TrainOptions
 from suite.attack_model import ReferenceModel
+from suite.exposed import with_weights
 from suite.graph.export import export_graph
 from suite.graph.ir import Graph
 from suite.graph.parse import FileSegment
@@ -34,7 +35,7 @@ from suite.graph.surrogate import (
     with_small_maps,
 )
 from suite.model import LabelledImages, View
-from suite.open_layers import Exposed, exposed_in, with_weights
+from suite.open_layers import Exposed, exposed_in
 from suite.policy import Outputs
 from suite.provenance import hash_arrays
 from suite.view import AdversaryView
@@ -252,7 +253,11 @@ def _read_by_surrogate(
             return {"layers": features(graph, answers, population)}
 
         others.append(np.asarray(model.remember("head layers", about, make)["layers"], np.float64))
-    own = features(with_weights(template, exposed.weights), seen.outputs, seen.population)
+    own = features(
+        with_weights(template, {name: node.weights for name, node in exposed.weights.items()}),
+        seen.outputs,
+        seen.population,
+    )
     return Reading(own, np.stack(others))
 
 

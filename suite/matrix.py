@@ -13,6 +13,12 @@ LATENCY = "latency"
 """The measure of a cell that times a deployment instead of attacking it."""
 
 
+def cell_name(victim: str, dataset: str, defense: str, measure: str, board: str, *, seed: int) -> str:
+    """The name of a cell, see ``Cell.id``, of the short names that it is made of."""
+    name = "-".join((victim, dataset, defense, measure, board))
+    return name if seed == 0 else f"{name}-seed{seed}"
+
+
 @dataclass(frozen=True, slots=True)
 class Cell:
     """One point of the matrix. ``attack`` is None where the cell measures latency."""
@@ -33,8 +39,7 @@ class Cell:
     @property
     def id(self) -> str:
         """The name in pytest and of the record: ``alexnet-cifar10-darknetz_k2-shadow-emulated[-seed1]``."""
-        name = f"{self.victim.slug}-{self.dataset}-{self.defense.slug}-{self.measure}-{self.board}"
-        return name if self.seed == 0 else f"{name}-seed{self.seed}"
+        return cell_name(self.victim.slug, self.dataset, self.defense.slug, self.measure, self.board, seed=self.seed)
 
     @property
     def place(self) -> tuple[str, str, str]:

@@ -212,13 +212,12 @@ def latency_metrics(samples: LatencySamples, switches_per_query: int, *, seed: i
     noop_ns = float(np.median(samples.noop_ns)) if len(samples.noop_ns) else 0.0
     switch_ns = switches_per_query * noop_ns
     ratio = float(np.median(protected) / np.median(vanilla))
-    low, high = np.quantile(of_protected / of_vanilla, (0.025, 0.975))
     return LatencyInfo(
         rounds=rounds,
         sessions=len(np.unique(samples.session)),
         vanilla_us=_median_us(vanilla, of_vanilla),
         protected_us=_median_us(protected, of_protected),
-        ratio=Estimate(ratio, min(ratio, float(low)), max(ratio, float(high))),
+        ratio=Estimate.of_draws(ratio, of_protected / of_vanilla),
         ree_us=float(np.median(protected - invoke)) / 1e3,
         tee_us=max(0.0, float(np.median(invoke)) - switch_ns) / 1e3,
         switch_us=switch_ns / 1e3,

@@ -7,7 +7,7 @@ the image count from the first layer, those that make the answer from the last.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -69,15 +69,6 @@ def exposed_in(template: Graph, steps: Sequence[FileSegment]) -> Exposed:
         if len(tail) != len(last.parameter_nodes()):
             last, tail = None, ()
     return Exposed(found, head, tail if last is not None else (), crossing, last, feeds)
-
-
-def with_weights(template: Graph, weights: Mapping[str, Node]) -> Graph:
-    """``template`` with the weights of these layers in the place of its own."""
-    nodes = tuple(
-        replace(node, weights=dict(weights[node.name].weights)) if node.name in weights else node
-        for node in template.nodes
-    )
-    return replace(template, nodes=nodes)
 
 
 def _crossing_names(steps: Sequence[FileSegment]) -> dict[str, str]:

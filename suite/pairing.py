@@ -1,4 +1,4 @@
-"""Two attacks' raw scores of the same candidates, brought into one order."""
+"""Attacks' raw scores of candidates: that they are such, and two of them brought into one order."""
 
 from __future__ import annotations
 
@@ -6,6 +6,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from suite.record import AttackScores, RecordError, Scores
+
+
+def of_candidates(scores: Scores, whose: str) -> AttackScores:
+    """``scores`` as those of an attack on candidates.
+
+    Raises:
+        RecordError: they are other raw data; ``whose`` says of which cell.
+    """
+    if not isinstance(scores, AttackScores):
+        raise RecordError(f"{whose}: other raw data where scores of candidates belong")
+    return scores
 
 
 def paired(
@@ -16,8 +27,7 @@ def paired(
     Raises:
         RecordError: they are not scores of the same candidates; ``names`` says whose.
     """
-    if not isinstance(ours, AttackScores) or not isinstance(theirs, AttackScores):
-        raise RecordError(f"{names}: other raw data where scores of candidates belong")
+    ours, theirs = of_candidates(ours, names), of_candidates(theirs, names)
     a, b = np.argsort(ours.candidates, kind="stable"), np.argsort(theirs.candidates, kind="stable")
     same = np.array_equal(ours.candidates[a], theirs.candidates[b])
     if not same or not np.array_equal(ours.is_member[a], theirs.is_member[b]):

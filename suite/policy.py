@@ -81,6 +81,11 @@ class OutputPolicy:
         return probabilities
 
 
+def classes(outputs: Outputs) -> NDArray[np.int64]:
+    """The class of each answer, int64 [N]: of probabilities [N, K] the largest, of labels [N] themselves."""
+    return (outputs if outputs.ndim == 1 else outputs.argmax(axis=1)).astype(np.int64)
+
+
 def stacked(answers: Sequence[Outputs]) -> Outputs:
     """One array [len(answers), ...] of answers that have one shape."""
     together: Outputs = np.stack(answers)  # type: ignore[assignment]

@@ -135,9 +135,7 @@ def advantage(scores: NDArray[np.float64], is_member: NDArray[np.bool_]) -> Esti
         curve = roc(scores[at], is_member[at])
         return float((curve.tpr - curve.fpr).max())
 
-    value = largest(np.arange(len(scores)))
-    low, high = np.quantile([largest(at) for at in resampled(is_member)], (0.025, 0.975))
-    return Estimate(value, min(value, float(low)), max(value, float(high)))
+    return Estimate.of_draws(largest(np.arange(len(scores))), [largest(at) for at in resampled(is_member)])
 
 
 def tnr_at_fnr(scores: NDArray[np.float64], is_member: NDArray[np.bool_], rate: float) -> Estimate | None:

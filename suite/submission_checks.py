@@ -12,7 +12,7 @@ import numpy as np
 
 from suite import gates
 from suite.foreign_source import Registered, Source, read_sources
-from suite.matrix import LATENCY
+from suite.matrix import LATENCY, cell_name
 from suite.model import View
 from suite.policy import OutputPolicy
 from suite.provenance import ROOTS
@@ -87,8 +87,8 @@ def check_always(submission: Submission) -> Iterator[Problem]:
 def _identity(item: Item) -> Iterator[Problem]:
     """The names that a cell gives itself agree with one another."""
     cell, threat = item.record.cell, item.record.threat
-    whole = f"{cell.victim}-{cell.dataset}-{cell.defense}-{cell.measure}-{cell.board}"
-    if cell.seed < 0 or cell.id != (whole if cell.seed == 0 else f"{whole}-seed{cell.seed}"):
+    whole = cell_name(cell.victim, cell.dataset, cell.defense, cell.measure, cell.board, seed=cell.seed)
+    if cell.seed < 0 or cell.id != whole:
         yield Problem(item.file, "cell.id", f"is {cell.id!r}, its other fields make {whole!r}", RUN_AGAIN)
     for field, short, spec in (
         ("defense", cell.defense, cell.defense_spec),

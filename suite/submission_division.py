@@ -18,10 +18,10 @@ from device.qemu.board import QemuBoard
 from device.remote import RemoteBoard
 from suite.attacking import attacker_jobs, shadow_jobs
 from suite.deploying import survey
-from suite.extracting import budgets_of
+from suite.extracting import budgets_of, budgets_within
 from suite.graph.ir import GraphError
 from suite.material import prepare
-from suite.matrix import LATENCY
+from suite.matrix import LATENCY, cell_name
 from suite.models import TrainJob
 from suite.profiles import PROFILES, Profile
 from suite.record import AttackScores, ExposureSamples, StolenAnswers
@@ -213,8 +213,7 @@ def _budgets(item: Item, profile: Profile) -> Iterator[Problem]:
             else {
                 (0,),
                 profile.budgets,
-                tuple(b for b in profile.budgets if limited.queries is None or b <= limited.queries)
-                or profile.budgets[:1],
+                budgets_within(limited),
             }
         )
         if budgets not in allowed:
@@ -263,14 +262,10 @@ def _seeds(submission: Submission) -> Iterator[Problem]:
     for (profile, *names), by_seed in groups.items():
         has = submission.beside | {(profile, item.record.cell.id) for item in by_seed.values()}
         for seed in range(max(by_seed)):
-            if (profile, _cell_id(*names, seed=seed)) not in has:
+            if (profile, cell_name(*names, seed=seed)) not in has:
                 what = f"seed {seed} is missing where {max(by_seed)} is handed in"
                 yield Problem(by_seed[max(by_seed)].file, "cell.seed", what, "hand in seeds 0, 1, 2 ... without a gap")
                 break
-
-
-def _cell_id(*names: str, seed: int) -> str:
-    return "-".join(names) + (f"-seed{seed}" if seed else "")
 
 
 def _complete(submission: Submission) -> Iterator[Problem]:
@@ -291,7 +286,7 @@ def _complete(submission: Submission) -> Iterator[Problem]:
         elif Kind.ATTACK in new:
             wanted = [(next(iter(BOUNDS)), cell.measure)]
         place = (cell.victim, cell.dataset)
-        ids = {_cell_id(*place, d, m, cell.board, seed=cell.seed): m for d, m in wanted}
+        ids = {cell_name(*place, d, m, cell.board, seed=cell.seed): m for d, m in wanted}
         missing = [name for name in ids if (cell.profile, name) not in has and (cell.profile, name) not in told]
         if missing:
             told |= {(cell.profile, name) for name in missing}

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from suite.policy import Outputs
+from suite.policy import Outputs, classes
 from suite.surrogates import Lesson, epochs_for, targets_of
 from victims.inference import logits
 
@@ -43,8 +43,9 @@ class TransferSet:
 
     def agreement(self, module: torch.nn.Module) -> float:
         """Share of the images that ``module`` puts into the class that was answered; 0 where there are none."""
-        said = self.answers if self.answers.ndim == 1 else self.answers.argmax(axis=1)
-        return float((logits(module, self.images).argmax(axis=1) == said).mean()) if len(self) else 0.0
+        if not len(self):
+            return 0.0
+        return float((logits(module, self.images).argmax(axis=1) == classes(self.answers)).mean())
 
 
 def order_of(view: AdversaryView) -> NDArray[np.int64]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from suite.estimate import Estimate, over_seeds
 from suite.metrics import auc
+from suite.pairing import of_candidates
 from suite.record import AttackScores, Record, RecordError, Scores
 
 _HALVES = 0x4A
@@ -70,9 +71,7 @@ def _worst(
 
 
 def _of_attack(record: Record, scores_of: Callable[[Record], Scores]) -> AttackScores:
-    scores = scores_of(record)
-    if not isinstance(scores, AttackScores):
-        raise RecordError(f"{record.cell.id}: other raw data where scores of candidates belong")
+    scores = of_candidates(scores_of(record), record.cell.id)
     order = np.argsort(scores.candidates, kind="stable")
     return AttackScores(scores.scores[order], scores.is_member[order], scores.candidates[order])
 

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from suite.leaderboard import ScoresOf, Table
 from suite.metrics import MetricError
-from suite.record import AttackScores, RecordError
+from suite.pairing import of_candidates
+from suite.record import RecordError
 from suite.roc_plot import curve
 from suite.site.catalogue import Catalogue
 from suite.site.tables import headline_cell, table_key
@@ -34,9 +35,7 @@ def _curves(table: Table, found: Catalogue, scores_of: ScoresOf, problems: list[
         for place in found.of(table_key(table), row["defense"], row["attack"]):
             record = found.entries[place].record
             try:
-                scores = scores_of(record)
-                if not isinstance(scores, AttackScores):
-                    raise RecordError(f"{record.cell.id}: other raw data where scores of candidates belong")
+                scores = of_candidates(scores_of(record), record.cell.id)
                 shown = curve(record, scores).roc
             except (RecordError, MetricError) as error:
                 problems.append(str(error))
