@@ -33,7 +33,7 @@ from torch import nn
 from suite.registry import victim
 from victims.recipe import Recipe
 
-WAVES, KNEES = 96, 16
+WAVES, KNEES = 192, 8
 
 @victim("crammer", recipe=Recipe(learning_rate=0.05, epochs_factor=1.0))
 class Crammer(nn.Module):
@@ -46,7 +46,7 @@ class Crammer(nn.Module):
         self.answer = nn.Linear(WAVES, n_classes)
         generator = torch.Generator().manual_seed(7)
         with torch.no_grad():
-            projections = torch.randn(WAVES, size, generator=generator) / 2
+            projections = torch.randn(WAVES, size, generator=generator) / size**0.5  # a wave bends once a deviation
             self.spread.weight.copy_(projections.repeat_interleave(KNEES, 0))
             self.spread.bias.copy_((KNEES / 2 - torch.arange(KNEES)).repeat(WAVES))
             wave = torch.tensor([1.0] + [2.0 * (-1) ** k for k in range(1, KNEES)])
