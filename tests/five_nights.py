@@ -1,8 +1,9 @@
 """Five nights on the QEMU board: ``python tests/five_nights.py [--folder DIR] [--board qemu]``.
 
 The second night's power is cut (SIGKILL to the night and to QEMU), the third has a defense that gives away more, on the
-fourth the board gets stuck (SIGSTOP to QEMU), the fifth has a defense that is slower. What must come out: both
-regressions named on their night and nowhere else, no record lost, changed or measured twice. Not collected.
+fourth the board gets stuck (SIGSTOP to QEMU), which the cell itself must notice, and later the process that measures
+(SIGSTOP), which the night must notice; the fifth has a defense that is slower. What must come out: both regressions
+named on their night and nowhere else, no record lost, changed or measured twice. Not collected.
 """
 
 import argparse
@@ -157,15 +158,20 @@ class Nights:
         return before
 
     def get_stuck(self, date, version):
-        """Stop the board's process while a cell is under way; the night's status."""
+        """Stop the board's process in the first cell, then what measures in the second; the night's status."""
         process = self.start(date, version)
 
-        def measuring():
+        def on_the_board():
             return self.events(date, "begun") and self.machine() and not self.events(date, "ended")
 
-        self.wait_for(measuring, process, "cell on a running board")
-        os.kill(self.machine(), signal.SIGSTOP)
-        print("  board stopped", flush=True)
+        self.wait_for(on_the_board, process, "cell on a running board")
+        stopped = self.machine()
+        os.kill(stopped, signal.SIGSTOP)
+        print(f"  board stopped (QEMU {stopped})", flush=True)
+        self.wait_for(lambda: len(self.events(date, "begun")) > 1, process, "second cell")
+        assert self.machine() != stopped, "the first cell ended on a board that was stopped"
+        os.kill(read_night(self.of(date)).attempts[-1]["pid"], signal.SIGSTOP)
+        print(f"  back as QEMU {self.machine()}; measuring process stopped", flush=True)
         return process.wait(PATIENCE_S)
 
 
