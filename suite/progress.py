@@ -63,6 +63,11 @@ def sink(target: Sink | None, *, patience_s: float = 0.0) -> Iterator[None]:
         _sink, _patience_s = before
 
 
+def counted(n: int, what: str) -> str:
+    """A number of things in words: "1 cell", "2 cells"."""
+    return f"{n} {what}{'' if n == 1 else 's'}"
+
+
 def duration(seconds: float) -> str:
     """``45 s``, ``3 min 20 s``, ``25 min`` or ``2 h 5 min``."""
     whole = round(seconds)

@@ -188,7 +188,6 @@ def _print(verdict: Verdict, *, everything: bool) -> None:
         print(f"- to be looked at by a reviewer: {printable(line)}")
     if submission.division is Division.OPEN and submission.declared:
         print(f"- declared: {printable(submission.declared)}")
-    n = len(submission.items)
-    said = "accepted" if verdict.accepted else f"refused, {len(verdict.problems)} problems"
-    what = f"{n} {'record' if n == 1 else 'records'}, {submission.division} division"
+    said = "accepted" if verdict.accepted else f"refused, {progress.counted(len(verdict.problems), 'problem')}"
+    what = f"{progress.counted(len(submission.items), 'record')}, {submission.division} division"
     print(f"{printable(submission.name)}: {said} ({what})")

@@ -10,7 +10,7 @@ from suite.exposure import ExposureJob
 from suite.learning import LearnJob
 from suite.model import LearningProgress
 from suite.models import TrainJob
-from suite.progress import announce, duration
+from suite.progress import announce, counted, duration
 from victims.training import Progress
 
 Job = TrainJob | LearnJob | ExposureJob
@@ -36,7 +36,7 @@ class Tally:
         self._started = self._told = time.monotonic()
         numbers = Counter(map(_role, jobs))
         known = [(numbers[role], word) for role, word in _WORDS.items() if numbers[role]]
-        parts = [f"{number} {word}{'s' if number > 1 else ''}" for number, word in known]
+        parts = [counted(number, word) for number, word in known]
         beside = f", {workers} side by side" if workers > 1 else ""
         announce(f"training {' and '.join(parts)}{beside}; what is trained is kept for later runs")
 

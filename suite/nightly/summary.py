@@ -10,6 +10,7 @@ from tabulate import tabulate
 
 from suite.nightly.comparing import ALPHA, Change, Verdict
 from suite.nightly.night import FINISHED, Night
+from suite.progress import counted
 
 _HEADS = {
     "regression": "Regressions",
@@ -34,7 +35,7 @@ def markdown(night: Night, verdict: Verdict) -> str:
     notes = [f"no longer measured: `{name}`" for name in verdict.gone]
     notes += [f"new, with nothing to compare: `{name}`" for name in verdict.new]
     reasons = Counter(night.excluded.values())
-    notes += [f"{n} cell{'s' if n > 1 else ''} not run: {_cell(reason)}" for reason, n in reasons.items()]
+    notes += [f"{counted(n, 'cell')} not run: {_cell(reason)}" for reason, n in reasons.items()]
     notes += [f"attempt {one['number']} ended by {one['ended_by']}" for one in _hurt(night)]
     notes += [f"called again at {at}, and gone on with" for at in night.resumed_utc]
     notes += [f"{name}: {_health(found)}" for name, found in _healths(night) if found]
@@ -53,8 +54,11 @@ def _state(night: Night) -> str:
 def _headline(verdict: Verdict) -> str:
     if not verdict.nights:
         return "There is no night before it to compare with."
-    counts = [f"{len(verdict.of(kind))} {kind}{'s' if kind != 'unrepeatable' else ''}" for kind in _HEADS]
-    last = f"{len(verdict.nights)} night{'s' if len(verdict.nights) > 1 else ''} before ({verdict.nights[0]} the last)"
+    counts = [
+        f"{n} unrepeatable" if kind == "unrepeatable" else counted(n, kind)
+        for kind, n in ((kind, len(verdict.of(kind))) for kind in _HEADS)
+    ]
+    last = f"{counted(len(verdict.nights), 'night')} before ({verdict.nights[0]} the last)"
     return (
         f"{verdict.tests} figures against the {last}: {', '.join(counts)}. The chance of any false alarm among them is"
         f" at most {100 * ALPHA:g} %."
