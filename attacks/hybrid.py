@@ -3,18 +3,9 @@
 from suite import ExtractionAttack, Goal, Stolen, View, attack
 from suite.exposed import exposed_layers, template_of, with_weights
 from suite.graph.module import GraphModule
-from suite.held_out import taught
-from suite.transfer_set import FINE_TUNING, TransferSet, at_random
+from suite.held_out import FAITHFUL, LEARNING, from_own_labels, taught
+from suite.transfer_set import FINE_TUNING, at_random
 from suite.view import AdversaryView
-
-PLACING, LEARNING = (1e-3, 1e-2), (5e-4, 5e-3, 1.5e-2)
-"""Learning rates to choose from: of hidden layers behind exposed ones, from labels, and then from answers.
-
-A last layer alone wants high ones, many layers low ones.
-"""
-
-FAITHFUL = 0.99
-"""Share of the answers that a model agrees with which is the victim's own."""
 
 
 @attack("hybrid", goal=Goal.EXTRACTION, needs={View.WEIGHTS, View.QUERY, View.AUXILIARY})
@@ -30,7 +21,9 @@ class Hybrid(ExtractionAttack):
     learning rate that agrees best with answers it did not learn from. (From the answers at once, fifty of them made a
     worse model than ``knockoff`` does.) Where all layers are exposed and the model so made agrees with 99 % of the
     answers, it is taken as it is; where it does not, the exposed weights are not all that the deployment computes with,
-    and all learn. Layers that a defense disguises are not taken for exposed; with none exposed this is ``knockoff``.
+    and all learn. Where answers held back agree more with what ``knockoff`` makes of the pre-trained model, as where
+    few layers are exposed and many answers known, that is taken. Layers that a defense disguises are not taken for
+    exposed; with none exposed this is ``knockoff``.
     """
 
     def extract(self, view: AdversaryView, budget: int) -> Stolen:
@@ -39,15 +32,14 @@ class Hybrid(ExtractionAttack):
         pretrained = view.pretrained
         template = template_of(pretrained, view.input_shape)
         found = {} if view.disguised else exposed_layers(view.public, template, view.input_shape)
+        alone = (pretrained, FINE_TUNING)
         if not found:
-            return Stolen(taught(view, known, pretrained, FINE_TUNING), view.n_queries)
+            return Stolen(taught(view, known, alone), view.n_queries)
         graph = with_weights(template, found)
         hidden = [node.name for node in template.parameter_nodes() if node.name not in found]
         start = GraphModule(graph, hidden or None).eval()
         if hidden:
-            own = TransferSet(view.pretrained_on.images, view.pretrained_on.labels, view.n_classes)
-            tried = [view.teach(own.lesson(start, rate, seed=view.seed)) for rate in PLACING]
-            start = max(tried, key=known.agreement)
+            start = from_own_labels(view, known, start)
         elif known.agreement(start) >= FAITHFUL:
             return Stolen(start, view.n_queries)
-        return Stolen(taught(view, known, start, LEARNING if hidden else FINE_TUNING), view.n_queries)
+        return Stolen(taught(view, known, (start, LEARNING if hidden else FINE_TUNING), alone), view.n_queries)

@@ -66,7 +66,7 @@ class Knockoff(ExtractionAttack):
             rates = (FROM_SCRATCH,)
         known = at_random(view, budget) if self.choice == "random" else _adaptively(view, budget, module)
         rates = (self.rate,) if self.rate else rates
-        return Stolen(taught(view, known, module, rates, self.epochs), view.n_queries)
+        return Stolen(taught(view, known, (module, rates), epochs=self.epochs), view.n_queries)
 
 
 def _adaptively(view: AdversaryView, budget: int, module: torch.nn.Module) -> TransferSet:

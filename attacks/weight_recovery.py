@@ -7,16 +7,14 @@ from suite.attack_model import Layout
 from suite.disguised import disguised_layers
 from suite.exposed import template_of, with_weights
 from suite.graph.module import GraphModule
-from suite.held_out import taught
+from suite.held_out import FAITHFUL, LEARNING, from_own_labels, taught
 from suite.policy import Outputs
 from suite.recovery import recovered, resembling
-from suite.transfer_set import FINE_TUNING, FROM_SCRATCH, TransferSet, order_of
+from suite.transfer_set import FINE_TUNING, TransferSet, order_of
 from suite.view import AdversaryView
 
 LOOKED_AT = 128
 """Queries whose boundary is looked at; the rest of the budget is for answers."""
-FAITHFUL = 0.99
-"""Share of the answers that a model agrees with which is the victim's own."""
 
 
 @attack(
@@ -42,6 +40,8 @@ class WeightRecovery(ExtractionAttack):
     - ``match=likeness``: as theirs, from the pre-trained model's filter of the closest direction, with its length and
       bias; then all layers learn from the answers. Their victims are fine-tuned from the public model. Here none is:
       the pre-trained model is the attacker's own, and of the victim it has the architecture alone.
+
+    Where answers held back agree more with what ``knockoff`` makes of the pre-trained model, that is taken.
     """
 
     match: str = "boundary"
@@ -77,11 +77,10 @@ class WeightRecovery(ExtractionAttack):
         rest = images[LOOKED_AT:]
         answers = _joined(looked.outputs, view.query(rest)) if len(rest) else looked.outputs
         known = TransferSet(images, answers, view.n_classes)
+        rates = FINE_TUNING
         if exact and missing:
-            own = view.pretrained_on
-            lesson = TransferSet(own.images, own.labels, view.n_classes).lesson(start, FROM_SCRATCH, seed=view.seed)
-            start = view.teach(lesson)
-        return Stolen(taught(view, known, start, FINE_TUNING), view.n_queries)
+            start, rates = from_own_labels(view, known, start), LEARNING
+        return Stolen(taught(view, known, (start, rates), (pretrained, FINE_TUNING)), view.n_queries)
 
 
 def _joined(first: Outputs, second: Outputs) -> Outputs:

@@ -10,25 +10,45 @@ from torch import nn
 from suite.transfer_set import TransferSet
 from suite.view import AdversaryView
 
+Way = tuple[nn.Module, Sequence[float]]
+"""Where a surrogate may begin, and the learning rates that are tried from there."""
+
 FOLDS, FEW = 4, 1000
 """Few answers are held back in turns, a fold at a time; of more, one fold is enough to tell."""
+
+PLACING, LEARNING = (1e-3, 1e-2), (5e-4, 5e-3, 1.5e-2)
+"""Learning rates to choose from: of hidden layers behind exposed ones, from labels, and then from answers.
+
+A last layer alone wants high ones, many layers low ones.
+"""
+
+FAITHFUL = 0.99
+"""Share of the answers that a model agrees with which is the victim's own."""
 
 _ORDER = 0xF01D
 
 
-def taught(
-    view: AdversaryView, known: TransferSet, start: nn.Module, rates: Sequence[float], epochs: int = 0
-) -> nn.Module:
-    """``start`` after learning from ``known`` at the best of the learning ``rates``, or as it is where none helps.
+def taught(view: AdversaryView, known: TransferSet, *ways: Way, epochs: int = 0) -> nn.Module:
+    """A surrogate that learned from ``known`` in the best of the ``ways``, or where one begins if none helps.
 
     Best is what agrees with most of the answers held back; all answers are then learned from. Few answers can spoil a
     model that was a fair guess before.
     """
-    said = {rate: _agreement(view, known, start, rate, epochs) for rate in rates}
-    best = max(said, key=lambda rate: said[rate])
-    if said[best] < known.agreement(start):
-        return start
-    return view.teach(known.lesson(start, best, seed=view.seed, epochs=epochs))
+    tried = [(_agreement(view, known, start, rate, epochs), start, rate) for start, rates in ways for rate in rates]
+    said, start, rate = max(tried, key=lambda one: one[0])
+    fair = max((begin for begin, _ in ways), key=known.agreement)
+    if said < known.agreement(fair):
+        return fair
+    return view.teach(known.lesson(start, rate, seed=view.seed, epochs=epochs))
+
+
+def from_own_labels(view: AdversaryView, known: TransferSet, start: nn.Module) -> nn.Module:
+    """``start`` after it learned what the pre-trained model did, from the attacker's own images and labels.
+
+    At the learning rate of ``PLACING`` that makes it agree with most of the answers.
+    """
+    own = TransferSet(view.pretrained_on.images, view.pretrained_on.labels, view.n_classes)
+    return max((view.teach(own.lesson(start, rate, seed=view.seed)) for rate in PLACING), key=known.agreement)
 
 
 def _agreement(view: AdversaryView, known: TransferSet, start: nn.Module, rate: float, epochs: int) -> float:

@@ -38,7 +38,7 @@ def test_few_answers_do_not_spoil_a_fair_guess(world):
     start = plane(weight + 0.2 * draw.standard_normal(weight.shape).astype(np.float32))
     known = TransferSet(images[:24], answers[:24], CLASSES)
     assert known.agreement(start) > 0.8
-    assert taught(VIEW, known, start, (1.0, 3.0)) is start
+    assert taught(VIEW, known, (start, (1.0, 3.0))) is start
 
 
 @pytest.mark.parametrize("n", [400, 1500])  # in turns, and once
@@ -46,6 +46,23 @@ def test_the_rate_that_teaches_is_chosen(world, n):
     weight, images, answers, draw = world
     start = plane(draw.standard_normal(weight.shape).astype(np.float32))
     known = TransferSet(images[:n], answers[:n], CLASSES)
-    ours = known.agreement(taught(VIEW, known, start, (1e-6, 3e-2)))
+    ours = known.agreement(taught(VIEW, known, (start, (1e-6, 3e-2))))
     slow = known.agreement(surrogates.teach(known.lesson(start, 1e-6, seed=0)))
     assert ours > 0.9 > 0.5 > slow
+
+
+def test_the_way_that_leads_further_is_taken(world):
+    """One begins near and cannot get closer, the other far off and learns: which is better depends on the answers."""
+    weight, images, answers, draw = world
+    near = plane(weight + 0.5 * draw.standard_normal(weight.shape).astype(np.float32))
+    far = plane(np.zeros_like(weight))
+    ways = (near, (1e-6,)), (far, (3e-2,))
+
+    unseen = TransferSet(images[1200:], answers[1200:], CLASSES)
+    fair = unseen.agreement(near)
+    few = TransferSet(images[:16], answers[:16], CLASSES)
+    assert unseen.agreement(taught(VIEW, few, *ways)) == pytest.approx(fair, abs=0.02)
+    assert unseen.agreement(taught(VIEW, few, ways[1])) < fair - 0.1
+    many = TransferSet(images[:1200], answers[:1200], CLASSES)
+    assert unseen.agreement(taught(VIEW, many, *ways)) > 0.9 > fair
+    assert unseen.agreement(taught(VIEW, many, *reversed(ways))) > 0.9
