@@ -108,6 +108,7 @@ def test_attacks_that_see_outputs_alone_are_chosen(scratch_registry):
     slugs = {spec.slug for spec in output_attacks("alexnet")}
     assert {"loss_threshold", "shadow"} <= slugs
     assert not any("other" in slug or "vgg7" in slug for slug in slugs)
+    assert not any("gradient" in slug for slug in slugs), "vanilla shows it the weights"
 
 
 def test_a_stronger_peer_is_told_and_a_weaker_one_is_not(scratch_registry):

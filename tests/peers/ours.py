@@ -55,13 +55,16 @@ class Scored:
 
 
 def output_attacks(architecture: str) -> list[PluginSpec]:
-    """Every membership attack of the default matrix that sees outputs alone and needs no other architecture."""
+    """Every membership attack of the default matrix that sees outputs alone and needs no other architecture.
+
+    One that takes more where it is shown more (``uses``) has no place here: ``vanilla`` shows all weights.
+    """
     return [spec for spec in default_specs(Kind.ATTACK) if _fits(spec, architecture)]
 
 
 def _fits(spec: PluginSpec, architecture: str) -> bool:
     plugin = spec.make()
-    if not isinstance(plugin, Attack) or not plugin.needs <= SHOWN:
+    if not isinstance(plugin, Attack) or not plugin.needs | plugin.uses <= SHOWN:
         return False
     return plugin.shadow_architecture(architecture) == architecture
 
