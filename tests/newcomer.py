@@ -1,13 +1,15 @@
 """How long a newcomer waits from nothing to a row of an own defense: run as a program, prints the time of each step.
 
-python tests/newcomer.py [--profile quick] [--victim vgg7]
+python tests/newcomer.py [--profile quick] [--victim vgg7] [--models CACHE]
 
-The package is installed into a folder of its own; downloads are taken from the usual cache, while models, measurements
-and compiled boards are made anew, in an empty one.
+The package is installed into a folder of its own; downloads are taken from the usual cache, while measurements and
+compiled boards are made anew, in an empty one. So are models, unless --models names the cache of a leaderboard that is
+there already: then victims and shadow models are taken from it, as they are when a row is added to it.
 """
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -25,6 +27,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--profile", default="smoke")
     parser.add_argument("--victim", default="vgg7")
+    parser.add_argument("--models", type=Path, metavar="CACHE")
     options = parser.parse_args()
     data = cache_root() / "data"
     with tempfile.TemporaryDirectory(prefix="newcomer-") as name:
@@ -32,6 +35,11 @@ def main() -> int:
         (folder / "cache").mkdir()
         if data.is_dir():
             (folder / "cache" / "data").symlink_to(data)
+        if options.models:
+            trained = list((options.models / "store" / "entries").glob("model-*"))
+            for entry in trained:
+                shutil.copytree(entry, folder / "cache" / "store" / "entries" / entry.name)
+            print(f"{len(trained)} models are there already", flush=True)
         env = {**os.environ, "LEAKBOARD_CACHE": str(folder / "cache"), "PYTHONPATH": str(folder / "site")}
         leakboard = [sys.executable, "-m", "suite.cli"]
         package, results = str(folder / NAME), str(folder / "results")
