@@ -57,11 +57,20 @@ class Options:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Exclusion:
-    """A cell that is not run. ``memory``: for the sole reason that its TEE part is too large."""
+    """A cell that is not run.
+
+    ``memory``: for the sole reason that its TEE part is too large; ``unsuited``: that the attack is shown too little.
+    """
 
     cell: Cell
     reason: str
     memory: bool = False
+    unsuited: bool = False
+
+    @property
+    def attack_asked(self) -> bool:
+        """Whether somebody asked for its attack by name."""
+        return self.cell.attack is not None and self.cell.attack.asked
 
 
 class Run:
@@ -176,9 +185,9 @@ class Run:
             if isinstance(verdict, Exclusion):
                 self.excluded.append(dataclasses.replace(verdict, cell=cell))
             elif hidden := unmet(cell, verdict["shows"]):
-                self.excluded.append(Exclusion(cell, f"{cell.measure} needs {hidden}, which the deployment hides"))
+                self.excluded.append(_unsuited(cell, f"{cell.measure} needs {hidden}, which the deployment hides"))
             elif cell.attack and (reason := unsuited(cell.attack, verdict)):
-                self.excluded.append(Exclusion(cell, f"{cell.measure}: {reason}"))
+                self.excluded.append(_unsuited(cell, f"{cell.measure}: {reason}"))
             else:
                 kept.append(cell)
             if not isinstance(verdict, Exclusion) or verdict.memory:
@@ -210,14 +219,16 @@ class Run:
     def starved(self, kept: Sequence[Cell]) -> list[str]:
         """A line for each reason that left plugins without one runnable cell.
 
-        Too little TEE memory is forgiven, unless the defense or the limit was asked for.
+        Forgiven are too little TEE memory, unless the defense or the limit was asked for, and an attack that the chosen
+        deployments show too little, unless it was.
         """
         runs = {(spec.kind, spec.name) for cell in kept for spec in (cell.defense, cell.attack) if spec}
         why: dict[tuple[Kind, str], str] = {}
         for one in self.excluded:
             asked = one.cell.defense.asked or self.options.tee_mib is not None
+            forgiven = (one.memory and not asked) or (one.unsuited and not one.attack_asked)
             for spec in (one.cell.defense, one.cell.attack):
-                if spec and (spec.kind, spec.name) not in runs and not (one.memory and not asked):
+                if spec and (spec.kind, spec.name) not in runs and not forgiven:
                     why.setdefault((spec.kind, spec.name), one.reason)
         lines = []
         for reason in dict.fromkeys(why.values()):
@@ -306,3 +317,7 @@ def writable(results: Path) -> Path:
     except OSError as error:
         raise ValueError(f"--results {results}: cannot be written ({error.strerror}); choose another folder") from error
     return results
+
+
+def _unsuited(cell: Cell, reason: str) -> Exclusion:
+    return Exclusion(cell, reason, unsuited=True)

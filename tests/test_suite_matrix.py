@@ -58,6 +58,7 @@ GOOD = {
         "--defenses",
         "full_tee",
     ),
+    "hidden, not asked": (*COLLECT, "-k", "alexnet and full_tee"),
     "no data": ("--profile", "quick", "-k", "alexnet", "--attacks", "loss_threshold"),
     "no data, asked": ("--profile", "quick", *ONE_VICTIM, "--datasets", "cifar10"),
     "own tests": ("tests/test_metrics.py", *COLLECT),
@@ -169,6 +170,14 @@ def test_an_attack_that_is_shown_too_little_fails_the_run(said):
     assert re.findall("^ERROR: .*", out, re.M) == [
         "ERROR: no runnable cell for attack peek: peek needs weights, which the deployment hides"
     ]
+
+
+def test_an_attack_that_nobody_asked_for_may_have_nothing_to_look_at(said):
+    """As in ``pytest suite -k "vgg7 and darknetz"``, where no layer is disguised."""
+    status, out, _ = said["hidden, not asked"]
+    assert status == 0, out
+    assert "weight_recovery needs boundary, weights, which the deployment hides:" in out
+    assert "ERROR" not in out
 
 
 def test_the_projects_own_tests_build_no_matrix(said):
