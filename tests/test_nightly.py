@@ -5,9 +5,10 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
-from suite_runs import PLUGINS
+from suite_runs import PLUGINS, wait_for
 
 from device.board import BoardError
 from device.cache import cache_root
@@ -140,6 +141,8 @@ def test_only_this_nights_own_orphan_is_killed(tmp_path):
         for path in (tmp_path / JOURNAL, tmp_path / "other")
     )
     try:
+        for process in (mine, others):  # a program that has only just begun has no environment to be read yet
+            wait_for(Path(f"/proc/{process.pid}/environ").read_bytes, "environment")
         assert end_orphan(mine.pid, tmp_path / JOURNAL)
         assert mine.wait(10) == -9
         assert not end_orphan(others.pid, tmp_path / JOURNAL)
