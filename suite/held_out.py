@@ -37,9 +37,9 @@ def taught(view: AdversaryView, known: TransferSet, *ways: Way, epochs: int = 0)
     """
     tried = [(_agreement(view, known, start, rate, epochs), start, rate) for start, rates in ways for rate in rates]
     said, start, rate = max(tried, key=lambda one: one[0])
-    fair = max((begin for begin, _ in ways), key=known.agreement)
-    if said < known.agreement(fair):
-        return fair
+    fair, begin = max(((known.agreement(begin), begin) for begin, _ in ways), key=lambda one: one[0])
+    if said < fair:
+        return begin
     return view.teach(known.lesson(start, rate, seed=view.seed, epochs=epochs))
 
 

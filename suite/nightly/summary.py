@@ -54,10 +54,8 @@ def _state(night: Night) -> str:
 def _headline(verdict: Verdict) -> str:
     if not verdict.nights:
         return "There is no night before it to compare with."
-    counts = [
-        f"{n} unrepeatable" if kind == "unrepeatable" else counted(n, kind)
-        for kind, n in ((kind, len(verdict.of(kind))) for kind in _HEADS)
-    ]
+    found = {kind: len(verdict.of(kind)) for kind in _HEADS}
+    counts = [f"{n} {kind}" if kind == "unrepeatable" else counted(n, kind) for kind, n in found.items()]
     last = f"{counted(len(verdict.nights), 'night')} before ({verdict.nights[0]} the last)"
     return (
         f"{verdict.tests} figures against the {last}: {', '.join(counts)}. The chance of any false alarm among them is"

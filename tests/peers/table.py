@@ -52,8 +52,7 @@ def paired_tpr_excess(a: NDArray[np.float64], b: NDArray[np.float64], is_member:
         inside, outside = rng.choice(members, len(members)), rng.choice(others, len(others))
         drawn[i] = _tpr(a[inside], a[outside]) - _tpr(b[inside], b[outside])
     value = _tpr(a[members], a[others]) - _tpr(b[members], b[others])
-    low, high = np.quantile(drawn, (0.025, 0.975))
-    return Estimate(value, min(value, float(low)), max(value, float(high)))
+    return Estimate.of_draws(value, drawn)
 
 
 def _tpr(members: NDArray[np.float64], others: NDArray[np.float64]) -> float:
