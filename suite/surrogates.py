@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from suite.graph.module import GraphModule
 from suite.policy import Outputs
@@ -25,6 +25,8 @@ from victims.recipe import Recipe
 from victims.small_maps import accelerate
 
 CHECKPOINT_EVERY_S = 20.0
+_PART = 256  # images that layers which do not learn are shown at a time
+_MOST_BYTES = 1 << 29  # of what they make of all images; where it is more, they work in every epoch
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,12 +132,25 @@ def _key(lesson: Lesson) -> Key:
     return Key("surrogate", parts)
 
 
-def _finished(start: nn.Module, learned: dict[str, torch.Tensor]) -> nn.Module:
+def _finished(start: nn.Module, learned: dict[str, Tensor]) -> nn.Module:
     module = copy.deepcopy(start)
     module.load_state_dict(
         {name: value.float() if value.is_floating_point() else value for name, value in learned.items()}, strict=False
     )
     return module.eval()
+
+
+def _lasting(module: nn.Module, images: Tensor) -> tuple[Callable[[dict[str, Tensor]], Tensor], dict[str, Tensor]]:
+    """How to get an answer of ``module``, and from what: as much of its work as stays the same in every epoch, done."""
+    if isinstance(module, GraphModule) and module.prepared_bytes * len(images) <= _MOST_BYTES:
+        with torch.no_grad():
+            parts = [module.prepare(_channels_last(part)) for part in images.tensor_split(1 + len(images) // _PART)]
+        return module.finish, {name: _channels_last(torch.cat([part[name] for part in parts])) for name in parts[0]}
+    return lambda shown: module(shown["images"]), {"images": _channels_last(images)}
+
+
+def _channels_last(tensor: Tensor) -> Tensor:
+    return tensor.contiguous(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
 
 
 class _Run:
@@ -147,11 +162,10 @@ class _Run:
         self.device = torch.device("cuda" if gpu else "cpu")
         self.module = copy.deepcopy(lesson.module).train().to(self.device)
         # a copy: torch warns about arrays that must not be written
-        self.images = torch.tensor(lesson.images, device=self.device)
-        if self.images.dim() == 4:
-            self.images = self.images.contiguous(memory_format=torch.channels_last)
+        images = torch.tensor(lesson.images, device=self.device)
         if not gpu:
             accelerate(self.module)
+        self.answer, self.shown = _lasting(self.module, images)
         self.targets = torch.tensor(lesson.targets, device=self.device)
         parameters = [p for p in self.module.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(parameters, lr=lesson.rate, fused=True)
@@ -163,13 +177,14 @@ class _Run:
 
     def epoch(self) -> None:
         """Show every image once."""
-        order = torch.randperm(len(self.images), generator=self.order).to(self.device)
+        order = torch.randperm(len(self.targets), generator=self.order).to(self.device)
         total = torch.zeros((), device=self.device)
         for i, chosen in enumerate(order.tensor_split(self.batches)):
             step, steps = self.done * self.batches + i, self.lesson.epochs * self.batches
             for group in self.optimizer.param_groups:
                 group["lr"] = self.recipe.learning_rate_at(step, steps)
-            loss = F.cross_entropy(self.module(self.images[chosen]), self.targets[chosen])
+            shown = {name: tensor[chosen] for name, tensor in self.shown.items()}
+            loss = F.cross_entropy(self.answer(shown), self.targets[chosen])
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
@@ -178,7 +193,7 @@ class _Run:
             raise ValueError(f"a surrogate's loss is not finite in epoch {self.done + 1}: lower its rate")
         self.done += 1
 
-    def learned(self) -> dict[str, torch.Tensor]:
+    def learned(self) -> dict[str, Tensor]:
         """Parameters that were to learn, rounded, and all buffers."""
         found = {name: p.detach().half() for name, p in self.module.named_parameters() if p.requires_grad}
         return {name: value.cpu().contiguous() for name, value in (found | dict(self.module.named_buffers())).items()}

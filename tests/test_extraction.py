@@ -355,6 +355,24 @@ def test_only_what_is_trained_changes_and_fixed_layers_stay_to_the_bit():
         assert torch.equal(ours, theirs) is not name.startswith(start._places[last]), name
 
 
+@pytest.mark.parametrize("trained", [[-1], [3, -2], [0]])
+def test_what_layers_that_stay_make_is_made_once_and_the_lesson_is_the_same(trained, monkeypatch):
+    torch.manual_seed(5)
+    graph = untrained_victim("resnet20", SHAPE, CLASSES).graph  # with branches past what is trained
+    layers = graph.parameter_nodes()
+    start = GraphModule(graph, [layers[i].name for i in trained]).eval()
+    made, prepare_ = [], GraphModule.prepare
+    monkeypatch.setattr(GraphModule, "prepare", lambda self, x: made.append(len(x)) or prepare_(self, x))
+    given = dataclasses.replace(lesson(), module=start, epochs=3)
+    once = teach(given)
+    assert sum(made) == len(given.images)
+    monkeypatch.setattr("suite.surrogates._MOST_BYTES", 0)
+    anew = teach(given)
+    assert sum(made) == 4 * len(given.images)
+    for ours, theirs in zip(once.parameters(), anew.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=2e-3, atol=1e-4)
+
+
 def test_few_answers_are_shown_more_often_than_many():
     assert [epochs_for(n) for n in (0, 50, 500, 4000, 20000)] == [30, 30, 24, 3, 3]
 

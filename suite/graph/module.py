@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ class GraphModule(nn.Module):
 
     The weights of the nodes named in ``trained`` (None: all) are learned, the others stay. Convolutions and linear
     layers are modules, so that what knows how to speed those up finds them. Batch norms keep their inference form.
+    ``finish(prepare(images))`` is ``forward``; training changes nothing about what ``prepare`` makes.
 
     Raises:
         GraphError: the graph has several inputs or outputs, or is in int8, or ``trained`` names no node with weights.
@@ -38,15 +39,35 @@ class GraphModule(nn.Module):
         for node in graph.parameter_nodes():
             layer = _layer(node, graph).requires_grad_(node.name in chosen)
             self.add_module(self._places[node.name], layer)
+        self._first, self._last = _halves(graph, chosen)
+        made = {*graph.inputs, *(node.output for node in self._first)}
+        self._between = made & {*graph.outputs, *(name for node in self._last for name in node.inputs)}
+
+    @property
+    def prepared_bytes(self) -> int:
+        """Size of what ``prepare`` makes of one image."""
+        return sum(self.graph.bytes_of(name) for name in self._between)
 
     def forward(self, images: Tensor) -> Tensor:
         """The graph's output."""
-        held = {self.graph.inputs[0]: images}
-        for node in self.graph.nodes:
-            given = [held[name] for name in node.inputs]
+        return self.finish(self.prepare(images))
+
+    def prepare(self, images: Tensor) -> dict[str, Tensor]:
+        """By name, [N, ...] each: what the nodes that training changes read of the others."""
+        held = self._run(self._first, {self.graph.inputs[0]: images})
+        return {name: held[name] for name in sorted(self._between)}
+
+    def finish(self, prepared: Mapping[str, Tensor]) -> Tensor:
+        """The graph's output, from what ``prepare`` made."""
+        return self._run(self._last, prepared)[self.graph.outputs[0]]
+
+    def _run(self, nodes: Iterable[Node], given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        held = dict(given)
+        for node in nodes:
+            read = [held[name] for name in node.inputs]
             place = self._places.get(node.name)
-            held[node.output] = getattr(self, place)(given[0]) if place else apply_with(node, given, {})
-        return held[self.graph.outputs[0]]
+            held[node.output] = getattr(self, place)(read[0]) if place else apply_with(node, read, {})
+        return held
 
 
 class _ScaleShift(nn.Module):
@@ -59,6 +80,19 @@ class _ScaleShift(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         shape = (1, -1) + (1,) * (x.dim() - 2)
         return x * self.scale.reshape(shape) + self.shift.reshape(shape)
+
+
+def _halves(graph: Graph, trained: Collection[str]) -> tuple[list[Node], list[Node]]:
+    """The nodes that no weight of a node in ``trained`` has a say in, and the others, both in order."""
+    changed = set[str]()
+    first, last = list[Node](), list[Node]()
+    for node in graph.nodes:
+        if node.name in trained or changed.intersection(node.inputs):
+            changed.add(node.output)
+            last.append(node)
+        else:
+            first.append(node)
+    return first, last
 
 
 def _layer(node: Node, graph: Graph) -> nn.Module:
