@@ -123,7 +123,7 @@ class Cluster:
             places[cell.place, cell.seed] += 1
         for _, _, cell in sorted(turns, key=lambda turn: turn[:2]):
             with contextlib.suppress(*EXPECTED):  # such a cell is left to this machine, where its test tells the error
-                if cell.attack is not None and pool.failure(bench.store, training_jobs([cell])) is None:
+                if cell.attack is not None and pool.failure(bench.store, training_jobs([cell], bench.store)) is None:
                     task = CellTask(cell, bench.board.tee_limit_bytes(), read_files(bench.results, cell))
                     self._cells[cell] = self._submit(task)
 

@@ -21,7 +21,7 @@ from suite.model import LabelledImages, OnProgress
 from suite.models import TrainJob, train_job
 from suite.owning import trained_victim, untrained_victim
 from suite.provenance import code_hash, versions
-from suite.registry import PluginError
+from suite.registry import REGISTRY, Kind, PluginError
 from suite.spec import PluginSpec
 from suite.store import Key, Store
 
@@ -89,15 +89,31 @@ class LayerExposure:
     withheld: str = ""
 
 
-def exposure_jobs(attack: PluginSpec, victim: TrainJob) -> tuple[ExposureJob, ...]:
+def exposure_jobs(store: Store, attack: PluginSpec, victim: TrainJob) -> tuple[ExposureJob, ...]:
     """One job a layer with parameters; none unless the attack is an ``ExposureAttack``."""
     if not issubclass(attack.plugin.cls, ExposureAttack):
         return ()
     dataset = victim.material().dataset
-    graph = untrained_victim(victim.architecture, dataset.input_shape, dataset.n_classes).graph
-    return tuple(
-        ExposureJob(attack, victim, node.name, number) for number, node in enumerate(graph.parameter_nodes(), 1)
-    )
+    layers = _layers_of(store, victim.architecture, dataset.input_shape, dataset.n_classes)
+    return tuple(ExposureJob(attack, victim, name, number) for number, name in enumerate(layers, 1))
+
+
+@functools.lru_cache(maxsize=64)
+def _layers_of(store: Store, architecture: str, input_shape: tuple[int, int, int], n_classes: int) -> tuple[str, ...]:
+    """Names of the nodes with parameters. From the store, since exporting a graph takes PyTorch seconds to begin."""
+    module = REGISTRY.get(Kind.VICTIM, architecture).cls.__module__
+    parts = {
+        "architecture": architecture,
+        "shape": [*input_shape, n_classes],
+        "code": code_hash(module, "suite.graph.export", roots=("suite", "victims")),
+        "versions": {"torch": versions()["torch"]},
+    }
+
+    def make(folder: Path, _scratch: Path) -> None:
+        nodes = untrained_victim(architecture, input_shape, n_classes).graph.parameter_nodes()
+        (folder / "layers.json").write_text(json.dumps([node.name for node in nodes]), encoding="utf-8")
+
+    return tuple(json.loads((store.get(Key("layers", parts), make) / "layers.json").read_text(encoding="utf-8")))
 
 
 def unseen_images(material: Material) -> LabelledImages:

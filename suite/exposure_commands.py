@@ -57,7 +57,7 @@ def exposure(options: Namespace) -> int:
         entry(name)
     store = Store()
     jobs = {
-        (name, seed): exposure_jobs(spec, TrainJob(options.victim, name, profile, seed))
+        (name, seed): exposure_jobs(store, spec, TrainJob(options.victim, name, profile, seed))
         for name in datasets
         for seed in seeds
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
 import json
 from collections.abc import Callable
@@ -91,7 +92,8 @@ class TrainJob:
     def key(self) -> Key:
         """Everything the trained model depends on."""
         material, plugin = self.material(), REGISTRY.get(Kind.VICTIM, self.architecture)
-        chosen = [] if self.role is Role.VICTIM else [hash_arrays(self.split())]
+        sizes = len(material.pool), len(material.auxiliary), len(material.members)
+        chosen = [] if self.role is Role.VICTIM else [_split_hash(self, sizes)]
         parts: dict[str, Any] = {
             "task": dataclasses.asdict(self.task()),
             "images": [material.training_fingerprint, _TRAINED_ON[self.role], *chosen],
@@ -103,6 +105,12 @@ class TrainJob:
             # That file alone: as a module it would bring the whole harness, and each change of that would train anew.
             parts["views"] = hash_file(Path(augment.__file__))
         return Key("model", parts)
+
+
+@functools.lru_cache(maxsize=4096)
+def _split_hash(job: TrainJob, _sizes: tuple[int, ...]) -> str:
+    """Asked for thousands of times in a run; a split depends on the job and on how many images there are."""
+    return hash_arrays(job.split())
 
 
 def train_job(

@@ -240,7 +240,8 @@ def pytest_runtestloop(session: pytest.Session) -> None:
             config.stash[_CLUSTER] = _join(config.option.ray, run)
         # An error fails the cells that need the model, each with its own report, and no others.
         with contextlib.suppress(Exception):
-            pool.ensure(run.bench.store, training_jobs(cells), run.bench.plugins, _training_workers(config))
+            jobs = training_jobs(cells, run.bench.store)
+            pool.ensure(run.bench.store, jobs, run.bench.plugins, _training_workers(config))
         if cluster := config.stash.get(_CLUSTER, None):
             cluster.begin(cells, run.bench)
 

@@ -70,12 +70,12 @@ def victim_job(cell: Cell) -> TrainJob:
     return TrainJob(cell.victim.name, cell.dataset, cell.profile, cell.seed)
 
 
-def training_jobs(cells: Sequence[Cell]) -> list[pool.Job]:
+def training_jobs(cells: Sequence[Cell], store: Store) -> list[pool.Job]:
     """All that the cells need made: victims, the attackers' models, what defenses learn, the exposure of layers."""
     victims = [victim_job(cell) for cell in cells]
     own = [job for cell in cells if cell.attack for job in attacker_jobs(cell.attack, victim_job(cell))]
     lessons = [job for cell in cells if (job := learn_job_of(cell.defense, victim_job(cell)))]
-    layers = [job for cell in cells if cell.attack for job in exposure_jobs(cell.attack, victim_job(cell))]
+    layers = [job for cell in cells if cell.attack for job in exposure_jobs(store, cell.attack, victim_job(cell))]
     return list(dict.fromkeys([*victims, *own, *lessons, *layers]))
 
 
@@ -104,7 +104,7 @@ def run_attack_cell(cell: Cell, bench: Bench) -> Record:
 def _attacked(cell: Cell, bench: Bench, attempt: Attempt) -> Record:
     began = time.perf_counter()
     job = victim_job(cell)
-    pool.ensure(bench.store, training_jobs([cell]), bench.plugins, bench.workers)
+    pool.ensure(bench.store, training_jobs([cell], bench.store), bench.plugins, bench.workers)
     trained = time.perf_counter()
     laid, reached = reach(cell, bench)
     attacked = time.perf_counter()
@@ -193,7 +193,7 @@ def _extract(cell: Cell, spec: PluginSpec, bench: Bench, job: TrainJob, laid: La
 
 def _expose(cell: Cell, spec: PluginSpec, bench: Bench, job: TrainJob, laid: Laid) -> Reached:
     evaluation = evaluate(bench.store, laid, cell.defense, job, bench.board)
-    layers = exposure_jobs(spec, job)
+    layers = exposure_jobs(bench.store, spec, job)
 
     def judge() -> tuple[Part, ExposureSamples]:
         exposure, samples = expose(bench.store, laid, layers)
@@ -233,7 +233,7 @@ def run_latency_cell(cell: Cell, bench: Bench, turns: Turns = run_turns) -> Reco
 def _latency(cell: Cell, bench: Bench, turns: Turns, attempt: Attempt) -> Record:
     began = time.perf_counter()
     job = victim_job(cell)
-    pool.ensure(bench.store, training_jobs([cell]), bench.plugins, bench.workers)
+    pool.ensure(bench.store, training_jobs([cell], bench.store), bench.plugins, bench.workers)
     laid = lay(bench.store, cell.defense, job)
     (white_box,) = parse(Kind.DEFENSE, "vanilla")
     unprotected = lay(bench.store, white_box, job)

@@ -101,7 +101,7 @@ def measured(tmp_path_factory):
     discover()
     store, job = Store(tmp_path_factory.mktemp("store")), TrainJob("vgg7", "digits", SMALL, 0)
     (spec,) = parse(Kind.ATTACK, "exposure[epochs=5,learning_rate=0.02]")
-    jobs = exposure_jobs(spec, job)
+    jobs = exposure_jobs(store, spec, job)
     assert [one.number for one in jobs] == list(range(1, ALL_LAYERS + 1))
     chosen = [jobs[0], jobs[5], jobs[7]]
     pool.ensure(store, [job, *chosen], workers=1)
@@ -127,7 +127,7 @@ def test_what_is_measured_is_kept(measured, monkeypatch):
     pool.ensure(store, [job, *jobs], workers=1)
     exposures(store, jobs)
     assert {path.stat().st_mtime_ns for path in store.entries()} == before
-    other = exposure_jobs(parse(Kind.ATTACK, "exposure[epochs=9]")[0], job)[0]
+    other = exposure_jobs(store, parse(Kind.ATTACK, "exposure[epochs=9]")[0], job)[0]
     assert other.key().digest != jobs[0].key().digest
 
 
@@ -170,7 +170,7 @@ def test_bad_parameters_are_refused(measured, tmp_path):
     for text in ("exposure[epochs=0]", "exposure[learning_rate=0]", "exposure[learning_rate=1e38]"):
         spec = parse(Kind.ATTACK, text)[0]
         with pytest.raises(PluginError, match="learning_rate|epochs"):
-            pool.ensure(store, exposure_jobs(spec, job)[7:], workers=1)
+            pool.ensure(store, exposure_jobs(store, spec, job)[7:], workers=1)
 
 
 # ---- what lies open
@@ -228,7 +228,7 @@ def cells(measured, tmp_path_factory):
         for defense in parse(Kind.DEFENSE, text)[:1]:
             cell = Cell(victim, "digits", defense, spec, "emulated", SMALL, 0)
             made[text] = run_attack_cell(cell, bench)
-    assert len(training_jobs([cell])) == 1 + ALL_LAYERS  # the victim, and nothing of an attacker's
+    assert len(training_jobs([cell], store)) == 1 + ALL_LAYERS  # the victim, and nothing of an attacker's
     return bench, made
 
 
