@@ -108,7 +108,8 @@ def test_quantizing_changes_little_and_keeps_the_shape_of_things(graph):
     want, got = (run_graph(g, image)[g.outputs[0]] for g in (graph, int8))
     assert np.abs(want - got).max() < 0.35
     # An average of a map keeps the map's step, which is coarse for an average near 0, as of noise: found with 0.067.
-    assert np.abs(want - got).mean() < 0.1
+    averages = any(node.op in (Op.AVG_POOL2D, Op.ADAPTIVE_AVG_POOL2D) for node in graph.nodes)
+    assert np.abs(want - got).mean() < (0.1 if averages else 0.06)
 
 
 def test_what_cannot_be_quantized_is_said():
