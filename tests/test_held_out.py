@@ -66,3 +66,21 @@ def test_the_way_that_leads_further_is_taken(world):
     many = TransferSet(images[:1200], answers[:1200], CLASSES)
     assert unseen.agreement(taught(VIEW, many, *ways)) > 0.9 > fair
     assert unseen.agreement(taught(VIEW, many, *reversed(ways))) > 0.9
+
+
+def test_only_ways_that_are_near_are_tried_on_every_fold(world):
+    weight, images, answers, draw = world
+    start = plane(draw.standard_normal(weight.shape).astype(np.float32))
+    known = TransferSet(images, answers, CLASSES)
+
+    def trials(*rates):
+        lessons = []
+        view = SimpleNamespace(seed=0, teach=lambda lesson: lessons.append(lesson) or surrogates.teach(lesson))
+        taught(view, known, (start, rates))
+        *tried, whole = ((len(lesson.images), len(lesson.images) * lesson.epochs) for lesson in lessons)
+        assert whole[0] == len(images)
+        assert all(held < len(images) and shown <= whole[1] / 2 for held, shown in tried)
+        return len(tried)
+
+    assert trials(1e-6, 3e-2) == 2
+    assert trials(1e-6, 3e-2, 3.01e-2) == 3 + 2 * 2
