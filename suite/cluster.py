@@ -105,7 +105,7 @@ class Cluster:
                     else:
                         failed[job] = error
                         tally.fail(job, error)
-        except BaseException:
+        except Exception:  # Ctrl-C ends the run, and leaving the cluster its tasks
             self._tasks.cancel(set(mine))
             self._out = {number: task for number, task in self._out.items() if number not in mine}
             raise

@@ -123,7 +123,10 @@ class RayTasks:
             shutil.rmtree(self._temporary, ignore_errors=True)
 
     def cancel(self, numbers: set[int]) -> None:
-        """Interrupt these tasks. Not by force: Ray ends this process where a task is done at the same moment."""
+        """Interrupt these tasks, for a process that stays in the cluster; one that leaves need not, and should not.
+
+        Not by force: Ray ends this process where a task is done at the same moment. Without force that is rare.
+        """
         for reference in [reference for reference, number in self._running.items() if number in numbers]:
             self._cancel(reference)
             del self._running[reference]

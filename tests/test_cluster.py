@@ -130,15 +130,18 @@ class Silent:
     finish = fail = note
 
 
-def test_ctrl_c_ends_what_is_out(stand, shared, monkeypatch):
+@pytest.mark.parametrize(("ending", "cancelled"), [(KeyboardInterrupt, set()), (OSError, {0, 1})])
+def test_what_is_out_ends_with_the_run_and_is_cancelled_in_one_that_goes_on(
+    stand, shared, monkeypatch, ending, cancelled
+):
     def interrupted(self):
-        raise KeyboardInterrupt
+        raise ending
 
     engine = Cluster("auto", shared)
     monkeypatch.setattr(stand, "events", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(ending):
         engine.train(shared, JOBS, Silent(), ())
-    assert engine._tasks.cancelled == {0, 1}
+    assert engine._tasks.cancelled == cancelled
     engine.close()
     assert engine._tasks.closed
 
