@@ -88,7 +88,7 @@ def test_the_radial_part_is_the_gradients_product_with_the_weight():
         (-answer[0, data.labels[i]].log()).backward()
         for at, node in enumerate(graph.parameter_nodes()):
             weight = model.weight(node.name, "weight")
-            expected = float((weight * weight.grad).sum())
+            expected = float((weight * weight.grad).sum().detach())
             ours = found.layers[i, at, SIGNALS.index("radial")] * found.scale[i]
             assert ours == pytest.approx(expected, rel=1e-3, abs=1e-5)
 
