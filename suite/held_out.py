@@ -68,15 +68,14 @@ def _agreements(
     """With answers held back, of those that agreed best after a trial's lesson from the others; beside each, how."""
     order = np.random.default_rng((_ORDER, view.seed)).permutation(len(known))
     folds = np.array_split(order, FOLDS)
-    few = len(known) < FEW
+    first, others, most = (folds, [], IN_TURNS) if len(known) < FEW else (folds[:1], folds[1:], ONCE)
 
     def agreed(start: nn.Module, rate: float, fold: NDArray[np.int64]) -> float:
         rest = known.part(np.setdiff1d(order, fold))
         half = max(1, (epochs or epochs_for(len(rest))) // 2)
-        shown = min(half, epochs_for(len(rest), IN_TURNS if few else ONCE))
+        shown = min(half, epochs_for(len(rest), most))
         return known.part(fold).agreement(view.teach(rest.lesson(start, rate, seed=view.seed, epochs=shown)))
 
-    first, others = (folds, []) if few else (folds[:1], folds[1:])
     said = [np.mean([agreed(*one, fold) for fold in first]) for one in tried]
     near = [i for i, value in enumerate(said) if value >= max(said) - NEAR]
     asked = others if len(near) > 1 else []

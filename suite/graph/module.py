@@ -11,6 +11,7 @@ from torch.nn.utils import skip_init as _skip_init
 
 from suite.graph.ir import Graph, GraphError, Node, Op
 from suite.graph.reference import apply_with
+from suite.graph.surrogate import head_of, rest_of
 
 skip_init: Callable[..., nn.Module] = _skip_init  # a layer whose weights are not drawn
 
@@ -39,9 +40,10 @@ class GraphModule(nn.Module):
         for node in graph.parameter_nodes():
             layer = _layer(node, graph).requires_grad_(node.name in chosen)
             self.add_module(self._places[node.name], layer)
-        self._first, self._last = _halves(graph, chosen)
-        made = {*graph.inputs, *(node.output for node in self._first)}
-        self._between = made & {*graph.outputs, *(name for node in self._last for name in node.inputs)}
+        head = head_of(graph, learnable - chosen)
+        rest = rest_of(graph, head)
+        self._first, self._last = head.nodes, rest.nodes
+        self._between = {*rest.inputs, *graph.outputs} - {node.output for node in rest.nodes}
 
     @property
     def prepared_bytes(self) -> int:
@@ -80,19 +82,6 @@ class _ScaleShift(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         shape = (1, -1) + (1,) * (x.dim() - 2)
         return x * self.scale.reshape(shape) + self.shift.reshape(shape)
-
-
-def _halves(graph: Graph, trained: Collection[str]) -> tuple[list[Node], list[Node]]:
-    """The nodes that no weight of a node in ``trained`` has a say in, and the others, both in order."""
-    changed = set[str]()
-    first, last = list[Node](), list[Node]()
-    for node in graph.nodes:
-        if node.name in trained or changed.intersection(node.inputs):
-            changed.add(node.output)
-            last.append(node)
-        else:
-            first.append(node)
-    return first, last
 
 
 def _layer(node: Node, graph: Graph) -> nn.Module:
